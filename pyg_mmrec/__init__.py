@@ -1,0 +1,3 @@
+"""Graph learning for multimodal recommendation on PyTorch Geometric."""
+
+__version__ = "0.1.0"

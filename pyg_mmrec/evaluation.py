@@ -1,0 +1,110 @@
+"""Full-ranking evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_mmrec.metrics import parse_metric, ranking_metrics
+from pyg_mmrec.typing import INTERACTS
+from pyg_mmrec.utils import num_users_items, rank_items, seen_items, with_operators
+
+__all__ = ["Evaluator"]
+
+
+class Scorer(Protocol):
+    """What evaluation needs to know of a model."""
+
+    training: bool
+    train: Callable[..., Any]
+
+    def __call__(self, data: HeteroData) -> Any: ...
+
+    def score(self, data: HeteroData, representations: Any, user: Tensor, item: Tensor | None = None) -> Tensor:
+        """``[B, C]`` scores of ``[C]`` items for ``[B]`` users."""
+        ...
+
+
+class Evaluator:
+    """Ranks the whole catalogue for every user that has held-out items and averages metrics over these users.
+
+    The items of ``data['user'].seen_item`` are left out (the published protocol: train positives only, at
+    validation and at test alike; splits with ``strict=True`` mask validation positives at test as well). Items with
+    equal scores are ranked in random order, from a fixed seed. Metrics are unrounded.
+
+    Args:
+        metrics: Names as :func:`~pyg_mmrec.metrics.ranking_metrics` knows them.
+        block_size: Users scored at a time: memory is ``block_size * num_items``.
+        seed: Seed of the order of ties.
+
+    Raises:
+        ValueError: If a name is unknown.
+
+    Example:
+        >>> from pyg_mmrec.models import Popularity
+        >>> data = HeteroData()
+        >>> data['user'].num_nodes, data['item'].num_nodes = 2, 3
+        >>> data['user', 'interacts', 'item'].edge_index = torch.tensor([[0, 1, 1], [0, 0, 1]])
+        >>> data['user', 'interacts', 'item'].edge_label_index = torch.tensor([[0, 1], [1, 2]])
+        >>> Evaluator(['recall@1'])(Popularity.from_data(data), data)
+        {'recall@1': 1.0}
+    """
+
+    DEFAULT = tuple(f"{kind}@{k}" for k in (10, 20) for kind in ("recall", "precision", "ndcg", "map", "hit", "mrr"))
+
+    def __init__(
+        self, metrics: list[str] | tuple[str, ...] = DEFAULT, *, block_size: int = 1024, seed: int = 0
+    ) -> None:
+        self.metrics = tuple(metrics)
+        if not self.metrics:
+            raise ValueError("'metrics' must name at least one metric (got none)")
+        self.max_k = max(parse_metric(name)[1] for name in self.metrics)
+        if block_size < 1:
+            raise ValueError(f"'block_size' must be positive (got {block_size})")
+        self.block_size = block_size
+        self.seed = seed
+
+    @torch.no_grad()
+    def __call__(self, model: Scorer, data: HeteroData) -> dict[str, float]:
+        """The metrics of a model.
+
+        Args:
+            model: A :class:`~pyg_mmrec.models.Recommender`; it is evaluated in eval mode.
+            data: The validation or test view of a split.
+
+        Raises:
+            ValueError: If the view has no held-out items or the model's scores are NaN.
+        """
+        collection = ranking_metrics(self.metrics, data).to(data[INTERACTS].edge_index.device)
+        held_out = data[INTERACTS].get("edge_label_index")
+        if held_out is None or held_out.numel() == 0:
+            raise ValueError("the data has no held-out interactions, 'edge_label_index': pass a view that a split made")
+        user, position = held_out[0].unique(return_inverse=True)
+        _, items = self._rank(model, data, user)
+        collection.update(items, (position, held_out[1]))
+        return {name: float(value) for name, value in collection.compute().items()}
+
+    def _rank(self, model: Scorer, data: HeteroData, user: Tensor) -> tuple[Tensor, Tensor]:
+        training = model.training
+        model.train(False)
+        try:
+            data = with_operators(data)
+            representations = model(data)
+            return rank_items(
+                lambda users, items: model.score(data, representations, users, items),
+                user,
+                self.max_k,
+                num_users_items(data)[1],
+                seen_items(data),
+                block_size=self.block_size,
+                generator=torch.Generator().manual_seed(self.seed),
+            )
+        finally:
+            model.train(training)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self.metrics)})"

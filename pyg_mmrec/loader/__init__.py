@@ -1,0 +1,5 @@
+"""Training batches."""
+
+from pyg_mmrec.loader.triplet_loader import TripletLoader
+
+__all__ = ["TripletLoader"]

@@ -1,0 +1,5 @@
+"""Metrics: PyG's, by name."""
+
+from pyg_mmrec.metrics.ranking import parse_metric, ranking_metrics
+
+__all__ = ["parse_metric", "ranking_metrics"]

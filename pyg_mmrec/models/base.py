@@ -1,0 +1,217 @@
+"""The contract between a model and everything that trains, evaluates, explains or serves it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import safetensors.torch
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_mmrec.typing import ITEM, Triplets, feature_key
+from pyg_mmrec.utils import modalities, num_users_items, rank_items, seen_items, with_operators
+
+Model = TypeVar("Model", bound="Recommender")
+
+
+class UserItem(NamedTuple):
+    """Embeddings of users and items in one space."""
+
+    user: Tensor  #: ``[num_users, channels]``
+    item: Tensor  #: ``[num_items, channels]``
+
+
+class Representations(NamedTuple):
+    """What a model computes from the graph; diagnostics and plug-ins read these names.
+
+    The first two are the final embeddings; the rest is filled where the method has it.
+    """
+
+    user: Tensor | None  #: ``[num_users, channels]``; None where users have no vector of their own
+    item: Tensor  #: ``[num_items, channels]``
+    behavior: UserItem | None = None  #: learned from interactions alone
+    modal: UserItem | None = None  #: learned from modal features
+    generic: dict[str, Tensor] | None = None  #: what modalities share, ``[num_items, channels]`` each
+    unique: dict[str, Tensor] | None = None  #: what one modality has alone, ``[num_items, channels]`` each
+    intent: Tensor | None = None  #: ``[num_users, num_intents]``
+
+
+class Recommender(torch.nn.Module, ABC):
+    """Base class of all models.
+
+    A subclass gives ``__init__`` with the sizes first and its hyper-parameters as keywords, each kept as an
+    attribute of the same name, :meth:`forward` and :meth:`loss`. ``forward`` is pure: it stores nothing, changes no
+    input, and its randomness is the module's train-mode dropout.
+
+    Args:
+        num_users: Number of users.
+        num_items: Number of items.
+    """
+
+    #: Node types whose modal kNN graphs the model reads (see :class:`pyg_mmrec.transforms.ModalKNNGraph`).
+    modal_graphs: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, num_users: int, num_items: int) -> None:
+        super().__init__()
+        for name, size in (("num_users", num_users), ("num_items", num_items)):
+            if size < 1:
+                raise ValueError(f"'{name}' must be positive (got {size})")
+        self.num_users = num_users
+        self.num_items = num_items
+
+    def reset_parameters(self) -> None:
+        """Draws all parameters anew from torch's global generator."""
+        for module in self.children():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+
+    @abstractmethod
+    def forward(self, data: HeteroData) -> Representations:
+        """Representations of all users and items of the graph."""
+
+    @abstractmethod
+    def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
+        """Named, already weighted scalars for a batch; their sum is trained."""
+
+    def score(
+        self, data: HeteroData, representations: Representations, user: Tensor, item: Tensor | None = None
+    ) -> Tensor:
+        """Scores of items for users: the inner product, where a model says nothing else.
+
+        Args:
+            data: The graph.
+            representations: What :meth:`forward` gave for it.
+            user: ``[B]`` users.
+            item: None for all items, ``[C]`` for the same candidates for all, ``[B, C]`` for candidates by user.
+
+        Returns:
+            ``[B, num_items]`` or ``[B, C]``.
+        """
+        if representations.user is None:
+            raise TypeError(f"{type(self).__name__} has no user vectors and must define its own 'score'")
+        user_emb = representations.user[user]
+        if item is None:
+            return user_emb @ representations.item.t()
+        if item.dim() == 1:
+            return user_emb @ representations.item[item].t()
+        return torch.einsum("bd,bcd->bc", user_emb, representations.item[item])
+
+    @torch.no_grad()
+    def recommend(
+        self, data: HeteroData, user: Tensor, k: int = 10, exclude_seen: bool = True, block_size: int = 1024
+    ) -> tuple[Tensor, Tensor]:
+        """The k best items for each user.
+
+        Args:
+            data: The graph the model reads, the train view of a split or whole.
+            user: ``[n]`` user indices.
+            k: How many items (default: 10).
+            exclude_seen: Leave out what the user has interacted with in the graph (default: True).
+            block_size: Users scored at a time.
+
+        Returns:
+            ``[n, k]`` scores and ``[n, k]`` items, best first; -1 where a user has fewer than k items left.
+
+        Raises:
+            ValueError: If a user or k is out of range.
+        """
+        if user.numel() and not 0 <= int(user.min()) <= int(user.max()) < self.num_users:
+            raise ValueError(f"'user' must lie in 0..{self.num_users - 1} (got {int(user.min())}..{int(user.max())})")
+        training = self.training
+        self.eval()
+        try:
+            data = with_operators(data)
+            representations = self(data)
+            scores, items = rank_items(
+                lambda users, items: self.score(data, representations, users, items),
+                user,
+                k,
+                self.num_items,
+                seen_items(data) if exclude_seen else None,
+                block_size=block_size,
+            )
+            return scores, items.masked_fill(scores == -torch.inf, -1)
+        finally:
+            self.train(training)
+
+    def resample(self, data: HeteroData, generator: torch.Generator) -> HeteroData:
+        """The graph that one epoch's training sees; by default the whole. Evaluation always sees the whole."""
+        return data
+
+    def auxiliary_parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Parameters of inner estimators, trained on :meth:`auxiliary_loss` before each step and not by it."""
+        return iter(())
+
+    def auxiliary_loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
+        """Named losses of the inner estimators; empty for models without any."""
+        return {}
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, as JSON can hold them."""
+        return {
+            name: getattr(self, name) for name in inspect.signature(type(self).__init__).parameters if name != "self"
+        }
+
+    @classmethod
+    def from_data(cls: type[Model], data: HeteroData, **kwargs: Any) -> Model:
+        """Builds the model with the sizes that its signature names, read from the data.
+
+        Args:
+            data: The graph.
+            kwargs: The other arguments of the constructor.
+        """
+        num_users, num_items = num_users_items(data)
+        sizes: dict[str, Any] = {"num_users": num_users, "num_items": num_items}
+        if "in_channels" in inspect.signature(cls.__init__).parameters:
+            sizes["in_channels"] = {name: data[ITEM][feature_key(name)].size(-1) for name in modalities(data)}
+        return cls(**(sizes | kwargs))
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Writes ``model.safetensors`` and ``config.json`` (class and constructor's arguments) into a folder."""
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        safetensors.torch.save_file(state, folder / "model.safetensors")
+        text = json.dumps({"model": type(self).__name__, "init_args": self.config()}, indent=2)
+        (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls: type[Model], path: str | Path) -> Model:
+        """Loads what :meth:`save_pretrained` wrote; ``Recommender.from_pretrained`` loads any model of the package.
+
+        Raises:
+            FileNotFoundError: If the folder lacks one of the two files.
+            ValueError: If the folder holds another class of model, or weights that do not fit.
+        """
+        folder = Path(path)
+        for name in ("config.json", "model.safetensors"):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"'{folder}' has no {name}: is it a folder that 'save_pretrained' wrote?")
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            name, init_args = config["model"], config["init_args"]
+            state = safetensors.torch.load_file(folder / "model.safetensors")
+        except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+            raise ValueError(f"'{folder}' does not hold a saved model: {error}") from None
+        classes = {sub.__name__: sub for sub in _subclasses(cls)}
+        if name not in classes:
+            raise ValueError(f"'{folder}' holds a {name}, not a {cls.__name__}: load it with {name}.from_pretrained")
+        model = classes[name](**init_args)
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(f"the weights in '{folder}' do not fit its config.json: {error}") from None
+        return model
+
+
+def _subclasses(cls: type[Model]) -> Iterator[type[Model]]:
+    yield cls
+    for sub in cls.__subclasses__():
+        yield from _subclasses(sub)

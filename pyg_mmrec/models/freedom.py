@@ -1,0 +1,157 @@
+"""FREEDOM."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_mmrec.models.base import Recommender, Representations
+from pyg_mmrec.nn import ModalProjection, XavierEmbedding
+from pyg_mmrec.nn.conv import LightGCNConv, ModalGraphConv
+from pyg_mmrec.nn.loss import bpr_loss
+from pyg_mmrec.typing import ITEM, Triplets, feature_key
+from pyg_mmrec.utils import (
+    interaction_operator,
+    interactions,
+    num_users_items,
+    similarity_operators,
+    with_interactions,
+)
+
+
+class FREEDOM(Recommender):
+    r"""Frozen item-item graphs and a denoised user-item graph, from `"A Tale of Two Graphs: Freezing and Denoising
+    Graph Structures for Multimodal Recommendation" <https://arxiv.org/abs/2211.06924>`_.
+
+    Items are smoothed over the frozen modal graph :math:`\mathbf{S} = \sum_m \alpha_m \mathbf{S}_m` (Eq. 4 and 9),
+    users and items over the user-item graph, which is pruned anew each epoch while training (Eq. 5 to 8):
+
+    .. math::
+        \mathbf{h}_i = (\mathbf{S}^{L_{ii}} \mathbf{E}_I)_i, \quad
+        \hat{y}_{ui} = \langle \hat{\mathbf{e}}_u, \hat{\mathbf{e}}_i + \mathbf{h}_i \rangle, \quad
+        p(u, i) \propto \frac{1}{\sqrt{|\mathcal{N}_u| |\mathcal{N}_i|}}
+
+    and the projected features of every modality are ranked as well (Eq. 11 to 13):
+
+    .. math::
+        \mathcal{L} = \mathcal{L}_{BPR}(\hat{y}) + \lambda \sum_m \mathcal{L}_{BPR}
+        (\langle \hat{\mathbf{e}}_u, \mathbf{x}_m \mathbf{W}_m + \mathbf{b}_m \rangle)
+
+    Args:
+        num_users: Number of users.
+        num_items: Number of items.
+        in_channels: Width of each modality's features; unread if ``modal_loss_weight`` is 0.
+        hidden_channels: Width d of the embeddings (default: 64, the paper's).
+        num_layers: Layers over the user-item graph (default: 2, the paper's).
+        num_item_layers: Layers over the item-item graph (default: 1, the paper's).
+        pruning: Share of the user-item edges left out in each epoch (default: 0.8, the paper's value for Baby).
+        graph_weights: :math:`\alpha_m` by modality. By default 0.1 for images and 0.9 for texts where these are the
+            two graphs (the paper's), equal shares otherwise.
+        modal_loss_weight: :math:`\lambda` (default: 1e-3, the paper's value for Baby).
+        train_features: Whether the raw features are parameters too, as in the authors' code, or stay as they are
+            (default: False, as in the paper).
+
+    Raises:
+        ValueError: If an argument is out of range; in ``forward``, if the data has no item-item graph or
+            ``graph_weights`` names other ones.
+    """  # noqa: D205
+
+    modal_graphs: ClassVar[tuple[str, ...]] = (ITEM,)
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        in_channels: dict[str, int],
+        *,
+        hidden_channels: int = 64,
+        num_layers: int = 2,
+        num_item_layers: int = 1,
+        pruning: float = 0.8,
+        graph_weights: dict[str, float] | None = None,
+        modal_loss_weight: float = 1e-3,
+        train_features: bool = False,
+    ) -> None:
+        super().__init__(num_users, num_items)
+        if not 0 <= pruning < 1:
+            raise ValueError(f"'pruning' must lie in [0, 1) (got {pruning})")
+        if modal_loss_weight > 0 and not in_channels:
+            raise ValueError("'in_channels' names no modality: give item features or set 'modal_loss_weight' to 0")
+        self.in_channels = dict(in_channels)
+        self.hidden_channels = hidden_channels
+        self.num_layers = num_layers
+        self.num_item_layers = num_item_layers
+        self.pruning = pruning
+        self.graph_weights = graph_weights
+        self.modal_loss_weight = modal_loss_weight
+        self.train_features = train_features
+        self.user_emb = XavierEmbedding(num_users, hidden_channels)
+        self.item_emb = XavierEmbedding(num_items, hidden_channels)
+        self.conv = LightGCNConv(num_layers)
+        self.item_conv = ModalGraphConv(num_item_layers)
+        read = in_channels if modal_loss_weight > 0 else {}
+        self.projection = ModalProjection(read, hidden_channels)
+        self.features = torch.nn.ParameterDict(
+            {name: torch.zeros(num_items, width) for name, width in read.items() if train_features}
+        )
+
+    @classmethod
+    def from_data(cls, data: HeteroData, **kwargs: Any) -> FREEDOM:
+        """Builds the model; trained features start at the data's."""
+        model = super().from_data(data, **kwargs)
+        with torch.no_grad():
+            for name, parameter in model.features.items():
+                parameter.copy_(data[ITEM][feature_key(name)])
+        return model
+
+    def resample(self, data: HeteroData, generator: torch.Generator) -> HeteroData:
+        """Degree-sensitive edge pruning (Eq. 5 and 6): draws edges without replacement, normalises what is kept."""
+        edge_index = interactions(data)
+        num_kept = int(edge_index.size(1) * (1 - self.pruning))
+        num_users, num_items = num_users_items(data)
+        user, item = edge_index
+        degree_user = torch.bincount(user, minlength=num_users)[user]
+        degree_item = torch.bincount(item, minlength=num_items)[item]
+        # Exponential times over their rates: the smallest are a weighted draw without replacement.
+        time = torch.empty(edge_index.size(1)).exponential_(generator=generator).to(edge_index.device)
+        kept = (time * (degree_user * degree_item).sqrt()).topk(num_kept, largest=False).indices.sort().values
+        return with_interactions(data, edge_index[:, kept])
+
+    def forward(self, data: HeteroData) -> Representations:
+        """Users, and items with their modal neighbourhood added (Eq. 4, 9 and 10)."""
+        graphs = similarity_operators(data)
+        h = self.item_conv(self.item_emb.weight, graphs, self._weights(list(graphs)))
+        user, item = self.conv(self.user_emb.weight, self.item_emb.weight, interaction_operator(data))
+        return Representations(user, item + h)
+
+    def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
+        """BPR on the scores and on each modality's projected features (Eq. 11 to 13)."""
+        out = self(data)
+        user = out.user[batch.user]
+        pos, neg = out.item[batch.pos_item], out.item[batch.neg_item]
+        losses = {"bpr": bpr_loss((user * pos).sum(-1), (user * neg).sum(-1))}
+        if self.modal_loss_weight > 0:
+            item = torch.stack([batch.pos_item, batch.neg_item])  # [2, B]
+            for name, x in self.projection(self._with_features(data), item).items():
+                pos_score, neg_score = (user * x).sum(-1)
+                losses[f"bpr_{name}"] = self.modal_loss_weight * bpr_loss(pos_score, neg_score)
+        return losses
+
+    def _with_features(self, data: HeteroData) -> HeteroData:
+        """The data, with the trained features where there are any."""
+        if self.features:
+            data = copy.copy(data)
+            for name, parameter in self.features.items():
+                data[ITEM][feature_key(name)] = parameter
+        return data
+
+    def _weights(self, names: list[str]) -> dict[str, float]:
+        if self.graph_weights is not None:
+            return self.graph_weights
+        if names == ["image", "text"]:
+            return {"image": 0.1, "text": 0.9}
+        return dict.fromkeys(names, 1 / len(names))

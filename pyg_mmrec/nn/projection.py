@@ -1,0 +1,73 @@
+"""Linear maps from raw modal features to embeddings."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_mmrec.typing import ITEM, feature_key, mask_key
+
+
+class ModalProjection(torch.nn.Module):
+    r"""Projects every modality of the items to a common width, :math:`\mathbf{x}_m \mathbf{W}_m + \mathbf{b}_m`.
+
+    Only the rows that are asked for are projected, each once. Items without a modality (``mask_<modality>`` false)
+    get zeros.
+
+    Args:
+        in_channels: Width of each modality's features.
+        out_channels: Width of the projections.
+        bias: Whether :math:`\mathbf{b}_m` is learned.
+
+    Shapes:
+        - **input:** the data, optionally ``[...]`` item indices
+        - **output:** per modality ``[num_items, out_channels]``, or ``[..., out_channels]`` for the indices
+
+    Raises:
+        ValueError: In ``forward``, if the data lacks a modality or holds it in another width.
+    """
+
+    def __init__(self, in_channels: dict[str, int], out_channels: int, bias: bool = True) -> None:
+        super().__init__()
+        self.in_channels = dict(in_channels)
+        self.lins = torch.nn.ModuleDict(
+            {name: torch.nn.Linear(width, out_channels, bias=bias) for name, width in in_channels.items()}
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws Xavier-uniform weights and zero biases."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                torch.nn.init.zeros_(parameter)
+            else:
+                torch.nn.init.xavier_uniform_(parameter)
+
+    def forward(self, data: HeteroData, index: Tensor | None = None) -> dict[str, Tensor]:
+        """Projects all items, or those of ``index``.
+
+        Args:
+            data: Carries ``data['item'].x_<modality>`` and, optionally, ``mask_<modality>``.
+            index: Item indices of any shape, repeats allowed.
+        """
+        rows, inverse = (None, None) if index is None else index.unique(return_inverse=True)
+        out = {}
+        for name, lin in self.lins.items():
+            x = self._features(data, name)
+            mask = data[ITEM].get(mask_key(name))
+            z = lin(x if rows is None else x[rows])
+            if mask is not None:
+                z = z * (mask if rows is None else mask[rows]).unsqueeze(-1)
+            out[name] = z if inverse is None else z[inverse]
+        return out
+
+    def _features(self, data: HeteroData, name: str) -> Tensor:
+        x: Tensor | None = data[ITEM].get(feature_key(name))
+        if x is None or x.size(-1) != self.in_channels[name]:
+            found = "nothing" if x is None else f"width {x.size(-1)}"
+            raise ValueError(
+                f"data['item'].{feature_key(name)} must have width {self.in_channels[name]}, as the model was built "
+                f"for (got {found})"
+            )
+        return x

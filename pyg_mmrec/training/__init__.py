@@ -1,0 +1,6 @@
+"""Training on Lightning Fabric."""
+
+from pyg_mmrec.training.run_folder import RunFolder
+from pyg_mmrec.training.trainer import Trainer, TrainResult
+
+__all__ = ["RunFolder", "TrainResult", "Trainer"]

@@ -1,0 +1,84 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+#: Raised when the meaning of a checkpoint's entries changes.
+FORMAT = 1
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Writes beside the target, flushes to disk and renames: readers see the old file or the new one, whole.
+
+    Args:
+        path: The target.
+        write: Called with the path to write to, in the same folder.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        write(partial)
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _flush_folder(path.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Makes a rename durable where folders can be opened (not on Windows)."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON atomically, readable by people."""
+    text = json.dumps(content, indent=2, default=str) + "\n"
+    write_atomically(path, lambda partial: _write_text(partial, text))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def load_checkpoint(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Loads a training checkpoint of the same settings; tensors and plain values only, nothing is executed.
+
+    Args:
+        path: The file.
+        settings: What the checkpoint must have been written with.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a checkpoint, is of another format, or was written with other settings.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint '{path}' to resume from: start without 'resume'")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"'{path}' is not a readable checkpoint: {reason}") from None
+    if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
+        raise ValueError(f"'{path}' is not a checkpoint of format {FORMAT}: start a new run")
+    written: dict[str, Any] = checkpoint["settings"]
+    for key in sorted(written.keys() | settings.keys()):
+        if written.get(key) != settings.get(key):
+            raise ValueError(
+                f"'{path}' was written with {key} = {written.get(key)!r}, not {settings.get(key)!r}: resume with the "
+                f"settings of the run or start a new one"
+            )
+    return checkpoint

@@ -1,0 +1,43 @@
+"""Names of the node types, edge types and attributes that the whole package speaks."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+#: ``(source, relation, target)``, as in PyG.
+EdgeType = tuple[str, str, str]
+
+#: A node type that carries modalities.
+NodeType = Literal["user", "item"]
+
+#: Normalisation of a graph's weights, see :func:`pyg_mmrec.utils.normalized_weight`.
+Normalization = Literal["sym", "row", "none"]
+
+USER: Literal["user"] = "user"
+ITEM: Literal["item"] = "item"
+INTERACTS: EdgeType = (USER, "interacts", ITEM)
+
+
+def feature_key(modality: str) -> str:
+    """Name of the node attribute that holds a modality's features, ``x_<modality>``."""
+    return f"x_{modality}"
+
+
+def mask_key(modality: str) -> str:
+    """Name of the node attribute that marks which nodes have a modality, ``mask_<modality>``."""
+    return f"mask_{modality}"
+
+
+def similar(node_type: str, modality: str) -> EdgeType:
+    """Edge type of the kNN graph of one modality, ``(node, similar_<modality>, node)``."""
+    return (node_type, f"similar_{modality}", node_type)
+
+
+class Triplets(NamedTuple):
+    """A batch of observed user-item pairs, each with one sampled item that the user has not interacted with."""
+
+    user: Tensor  #: ``[batch_size]`` int64
+    pos_item: Tensor  #: ``[batch_size]`` int64
+    neg_item: Tensor  #: ``[batch_size]`` int64

@@ -1,0 +1,28 @@
+"""Tensors in, tensors out: sparse operators, blocked search and ranking."""
+
+from pyg_mmrec.utils.hetero import interactions, modalities, num_users_items, similar_modalities
+from pyg_mmrec.utils.ranking import csr_entries, rank_items, seen_items
+from pyg_mmrec.utils.sparse import (
+    SparseOperator,
+    interaction_operator,
+    normalized_weight,
+    similarity_operators,
+    with_interactions,
+    with_operators,
+)
+
+__all__ = [
+    "SparseOperator",
+    "csr_entries",
+    "interaction_operator",
+    "interactions",
+    "modalities",
+    "normalized_weight",
+    "num_users_items",
+    "rank_items",
+    "seen_items",
+    "similar_modalities",
+    "similarity_operators",
+    "with_interactions",
+    "with_operators",
+]

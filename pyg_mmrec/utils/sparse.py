@@ -1,0 +1,270 @@
+"""Constant sparse operators with a stored transpose: the hot loop of every graph model."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+from torch_geometric.data import HeteroData
+from torch_geometric.utils import cumsum
+
+from pyg_mmrec.typing import INTERACTS, ITEM, Normalization, similar
+from pyg_mmrec.utils.hetero import interactions, num_users_items, similar_modalities
+
+with warnings.catch_warnings():  # torch announces once a process that its CSR tensors are in beta
+    warnings.simplefilter("ignore")
+    torch.sparse_csr_tensor(torch.zeros(1, dtype=torch.long), torch.empty(0, dtype=torch.long), torch.empty(0), (0, 0))
+
+#: Key under which :func:`with_operators` keeps an operator on an edge store.
+OPERATOR = "operator"
+
+
+def normalized_weight(
+    edge_index: Tensor,
+    num_src: int,
+    num_dst: int,
+    edge_weight: Tensor | None = None,
+    normalization: Normalization = "sym",
+) -> Tensor:
+    r"""Normalises the weights of a graph that may be rectangular.
+
+    ``'sym'`` gives :math:`w_{ji} / \sqrt{d_j d_i}` (LightGCN, Eq. 3), ``'row'`` gives :math:`w_{ji} / d_i`, so that
+    the weights that reach a node sum to one, ``'none'`` returns the weights as they are. Degrees are sums of weights:
+    :math:`d_j` over the edges that leave source j, :math:`d_i` over those that reach target i.
+
+    Args:
+        edge_index: ``[2, num_edges]``, row 0 sources, row 1 targets.
+        num_src: Number of source nodes.
+        num_dst: Number of target nodes.
+        edge_weight: ``[num_edges]``; all ones by default.
+        normalization: ``'sym'``, ``'row'`` or ``'none'``.
+
+    Returns:
+        ``[num_edges]`` weights; edges of a node with degree zero get weight zero.
+
+    Raises:
+        ValueError: If ``normalization`` is none of the three.
+
+    Example:
+        >>> normalized_weight(torch.tensor([[0, 0, 1], [0, 1, 1]]), 2, 2, normalization='row')
+        tensor([1.0000, 0.5000, 0.5000])
+    """
+    src, dst = edge_index[0], edge_index[1]
+    weight = torch.ones(src.numel(), device=src.device) if edge_weight is None else edge_weight
+    if normalization == "none":
+        return weight
+    in_degree = weight.new_zeros(num_dst).index_add_(0, dst, weight)[dst]
+    if normalization == "row":
+        return torch.where(in_degree > 0, weight / in_degree, 0.0)
+    if normalization == "sym":
+        out_degree = weight.new_zeros(num_src).index_add_(0, src, weight)[src]
+        return torch.where(in_degree * out_degree > 0, weight * (in_degree * out_degree).rsqrt(), 0.0)
+    raise ValueError(f"'normalization' must be 'sym', 'row' or 'none' (got {normalization!r})")
+
+
+def _compress(row: Tensor, col: Tensor, weight: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """COO to CSR with sorted columns; 32-bit indices wherever they fit."""
+    perm = (row * shape[1] + col).argsort()
+    dtype = torch.int32 if max(*shape, row.numel()) < 2**31 else torch.int64
+    rowptr = cumsum(torch.bincount(row, minlength=shape[0]))
+    return rowptr.to(dtype), col[perm].to(dtype), weight[perm]
+
+
+@dataclass(frozen=True, eq=False)
+class SparseOperator:
+    """A constant sparse matrix, kept beside its transpose.
+
+    Weights carry no gradient, so the backward pass of ``A @ x`` is the product of the stored transpose with the
+    incoming gradient: nothing is transposed, sorted or scattered while training. Products run in at least single
+    precision (CSR products have no bf16 or fp16 form on CPU). The operator is not a tensor, a module or a buffer: it
+    is held on a data view (:func:`with_operators`) and never enters a checkpoint.
+
+    Attributes:
+        rowptr: ``[num_dst + 1]`` CSR row pointers; rows are the edges' targets.
+        col: ``[num_edges]`` CSR columns; columns are the edges' sources.
+        value: ``[num_edges]`` weights.
+        rowptr_t: ``[num_src + 1]`` row pointers of the transpose.
+        col_t: ``[num_edges]`` columns of the transpose.
+        value_t: ``[num_edges]`` weights of the transpose.
+        shape: ``(num_dst, num_src)``.
+
+    Example:
+        >>> edge_index = torch.tensor([[0, 1, 1], [0, 0, 2]])  # three edges from two sources to three targets
+        >>> operator = SparseOperator.from_edge_index(edge_index, num_src=2, num_dst=3)
+        >>> operator @ torch.tensor([[1.0], [10.0]])
+        tensor([[11.],
+                [ 0.],
+                [10.]])
+    """
+
+    rowptr: Tensor
+    col: Tensor
+    value: Tensor
+    rowptr_t: Tensor
+    col_t: Tensor
+    value_t: Tensor
+    shape: tuple[int, int]
+
+    @classmethod
+    def from_edge_index(
+        cls, edge_index: Tensor, edge_weight: Tensor | None = None, *, num_src: int, num_dst: int
+    ) -> SparseOperator:
+        """Builds the operator that sends source features to targets along the edges.
+
+        Args:
+            edge_index: ``[2, num_edges]``, row 0 sources, row 1 targets. Repeated edges add up.
+            edge_weight: ``[num_edges]``; all ones by default. Detached.
+            num_src: Number of source nodes.
+            num_dst: Number of target nodes.
+
+        Raises:
+            ValueError: If ``edge_index`` names a node outside the sizes, or the weights do not fit the edges.
+        """
+        src, dst = edge_index[0].long(), edge_index[1].long()
+        for name, node, size in (("row 0", src, num_src), ("row 1", dst, num_dst)):
+            if node.numel() and (int(node.min()) < 0 or int(node.max()) >= size):
+                raise ValueError(
+                    f"'edge_index' {name} must lie in 0..{size - 1} (got {int(node.min())}..{int(node.max())})"
+                )
+        weight = torch.ones(src.numel(), device=src.device) if edge_weight is None else edge_weight.detach()
+        if weight.shape != src.shape:
+            raise ValueError(f"'edge_weight' must have shape {tuple(src.shape)} (got {tuple(weight.shape)})")
+        shape = (num_dst, num_src)
+        return cls(*_compress(dst, src, weight, shape), *_compress(src, dst, weight, shape[::-1]), shape)
+
+    def t(self) -> SparseOperator:
+        """The transposed operator; shares all tensors."""
+        return SparseOperator(
+            self.rowptr_t, self.col_t, self.value_t, self.rowptr, self.col, self.value, self.shape[::-1]
+        )
+
+    def to(self, *args: Any, **kwargs: Any) -> SparseOperator:
+        """Moves the operator; the arguments are those of :meth:`torch.Tensor.to`. A dtype changes the weights only."""
+        moved = {}
+        for field in fields(self):
+            part = getattr(self, field.name)
+            if isinstance(part, Tensor):
+                target = part.to(*args, **kwargs)
+                moved[field.name] = target if part.is_floating_point() else part.to(target.device)
+        return SparseOperator(**moved, shape=self.shape)
+
+    def to_dense(self) -> Tensor:
+        """The ``[num_dst, num_src]`` matrix, for tests and small graphs."""
+        return self._csr(self.value.dtype).to_dense()
+
+    @property
+    def num_edges(self) -> int:
+        """Number of stored weights."""
+        return self.col.numel()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.value.device
+
+    def _csr(self, dtype: torch.dtype) -> Tensor:
+        return torch.sparse_csr_tensor(self.rowptr, self.col, self.value.to(dtype), self.shape, check_invariants=False)
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        """Product with ``[num_src, channels]`` features, ``[num_dst, channels]``."""
+        if x.size(0) != self.shape[1]:
+            raise ValueError(f"the operator of shape {self.shape} needs {self.shape[1]} rows (got {x.size(0)})")
+        if x.dtype in (torch.bfloat16, torch.float16):
+            x = x.float()
+        product: Tensor = _StoredTransposeProduct.apply(x, self)
+        return product
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(shape={self.shape}, num_edges={self.num_edges})"
+
+
+class _StoredTransposeProduct(torch.autograd.Function):
+    """``A @ x`` whose backward pass is ``A.t() @ grad``."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, operator: SparseOperator) -> Tensor:
+        ctx.operator = operator  # type: ignore[attr-defined]
+        return operator._csr(x.dtype) @ x
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
+        return ctx.operator.t() @ grads[0].contiguous(), None  # type: ignore[attr-defined]
+
+
+def interaction_operator(data: HeteroData) -> SparseOperator:
+    """The normalised user-item graph as an ``[num_items, num_users]`` operator; ``.t()`` leads back to the users.
+
+    Uses the operator that :func:`with_operators` holds on the data, else builds one. Weights are the edge store's
+    ``edge_weight``, or, where there is none, the symmetric normalisation over ``edge_index`` (LightGCN, Eq. 3).
+    """
+    edge_index = interactions(data)
+    store = data[INTERACTS]
+    if OPERATOR in store:
+        held: SparseOperator = store[OPERATOR]
+        return held
+    num_users, num_items = num_users_items(data)
+    weight = store.get("edge_weight")
+    if weight is None:
+        weight = normalized_weight(edge_index, num_users, num_items)
+    return SparseOperator.from_edge_index(edge_index, weight, num_src=num_users, num_dst=num_items)
+
+
+def similarity_operators(data: HeteroData, node_type: str = ITEM) -> dict[str, SparseOperator]:
+    """The modal kNN graphs of a node type as square operators, by modality.
+
+    Each row of an operator holds the weights of a node's neighbours.
+
+    Raises:
+        ValueError: If the data has no such graph.
+    """
+    names = similar_modalities(data, node_type)
+    if not names:
+        raise ValueError(
+            f"the data has no {node_type}-{node_type} graph: apply pyg_mmrec.transforms.ModalKNNGraph to it first"
+        )
+    size = num_users_items(data)[node_type == ITEM]
+    operators = {}
+    for name in names:
+        store = data[similar(node_type, name)]
+        operators[name] = (
+            store[OPERATOR]
+            if OPERATOR in store
+            else SparseOperator.from_edge_index(store.edge_index, store.get("edge_weight"), num_src=size, num_dst=size)
+        )
+    return operators
+
+
+def with_operators(data: HeteroData) -> HeteroData:
+    """A shallow copy of the data that holds its operators, so that no model builds them again.
+
+    Training, evaluation and recommendation call this once when they start. The copy shares all tensors with the
+    input, which stays as it was.
+    """
+    view = copy.copy(data)
+    view[INTERACTS][OPERATOR] = interaction_operator(data)
+    for node_type in data.node_types:
+        if similar_modalities(data, node_type):
+            for name, operator in similarity_operators(data, node_type).items():
+                view[similar(node_type, name)][OPERATOR] = operator
+    return view
+
+
+def with_interactions(data: HeteroData, edge_index: Tensor) -> HeteroData:
+    """A shallow copy of the data in which messages pass over other user-item edges, normalised anew.
+
+    Args:
+        data: The graph; everything but the user-item message edges is kept.
+        edge_index: ``[2, num_edges]`` user-item edges.
+    """
+    view = copy.copy(data)
+    store = view[INTERACTS]
+    for key in [key for key in store if key not in ("edge_label_index", "edge_label")]:
+        del store[key]
+    store.edge_index = edge_index
+    store[OPERATOR] = interaction_operator(view)
+    return view
