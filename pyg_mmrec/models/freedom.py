@@ -132,13 +132,11 @@ class FREEDOM(Recommender):
         """BPR on the scores and on each modality's projected features (Eq. 11 to 13)."""
         out = self(data)
         user = out.user[batch.user]
-        pos, neg = out.item[batch.pos_item], out.item[batch.neg_item]
-        losses = {"bpr": bpr_loss((user * pos).sum(-1), (user * neg).sum(-1))}
+        item = torch.stack([batch.pos_item, batch.neg_item])  # [2, B]
+        losses = {"bpr": bpr_loss(*(user * out.item[item]).sum(-1))}
         if self.modal_loss_weight > 0:
-            item = torch.stack([batch.pos_item, batch.neg_item])  # [2, B]
             for name, x in self.projection(self._with_features(data), item).items():
-                pos_score, neg_score = (user * x).sum(-1)
-                losses[f"bpr_{name}"] = self.modal_loss_weight * bpr_loss(pos_score, neg_score)
+                losses[f"bpr_{name}"] = self.modal_loss_weight * bpr_loss(*(user * x).sum(-1))
         return losses
 
     def _with_features(self, data: HeteroData) -> HeteroData:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -61,9 +62,10 @@ class LightGCN(Recommender):
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
         """BPR and the L2 penalty (Eq. 15)."""
         out = self(data)
-        user, pos, neg = out.user[batch.user], out.item[batch.pos_item], out.item[batch.neg_item]
-        layer0 = self.user_emb(batch.user), self.item_emb(batch.pos_item), self.item_emb(batch.neg_item)
+        user = out.user[batch.user]
+        item = torch.stack([batch.pos_item, batch.neg_item])  # [2, B]
+        layer0 = self.user_emb(batch.user), *self.item_emb(item)
         return {
-            "bpr": bpr_loss((user * pos).sum(-1), (user * neg).sum(-1)),
+            "bpr": bpr_loss(*(user * out.item[item]).sum(-1)),
             "l2": self.l2_weight * embedding_l2(*layer0, form=self.l2_form),
         }

@@ -92,12 +92,12 @@ class VBPR(Recommender):
         gamma, theta = self.user_emb(batch.user), self.user_modal_emb(batch.user)
         item = torch.stack([batch.pos_item, batch.neg_item])  # [2, B]
         user = self._users(gamma, theta)
-        pos_score, neg_score = (user * self._items(item, self._modal(self.projection(data, item)))).sum(-1)
+        score = (user * self._items(item, self._modal(self.projection(data, item)))).sum(-1)  # [2, B]
         penalised = [gamma, theta, *self.item_emb(item)]
         if self.item_bias is not None:
             penalised += list(self.item_bias[item].unsqueeze(-1))
         return {
-            "bpr": bpr_loss(pos_score, neg_score),
+            "bpr": bpr_loss(*score),
             "l2": self.l2_weight * embedding_l2(*penalised, form=self.l2_form),
         }
 

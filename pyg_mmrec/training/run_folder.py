@@ -35,6 +35,11 @@ class RunFolder:
         self.path = Path(path)
         self.path.mkdir(parents=True, exist_ok=True)
 
+    @staticmethod
+    def holds_run(path: str | Path) -> bool:
+        """Whether a folder has the checkpoint of a run."""
+        return (Path(path) / "last.ckpt").exists()
+
     @property
     def checkpoint(self) -> Path:
         """The training checkpoint."""

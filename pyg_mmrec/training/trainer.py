@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.loggers import TensorBoardLogger
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -198,7 +198,7 @@ class _Run:
         self.folder = RunFolder(trainer.run_dir) if trainer.run_dir is not None else None
         if resume and self.folder is None:
             raise ValueError("'resume' needs the 'run_dir' of the run to go on with")
-        if self.folder is not None and not resume and self.folder.checkpoint.exists():
+        if self.folder is not None and not resume and RunFolder.holds_run(self.folder.path):
             raise ValueError(f"'{self.folder.path}' already holds a run: resume it or choose another 'run_dir'")
         checkpoint = load_checkpoint(self.folder.checkpoint, self.settings) if resume and self.folder else None
 
@@ -206,7 +206,7 @@ class _Run:
             return copy.copy(data).to(self.fabric.device)
 
         self.train_data = with_operators(on_device(train_data))
-        self.val_data = on_device(val_data)
+        self.val_data = with_operators(on_device(val_data))
         self.test_data = None if test_data is None else on_device(test_data)
         self.loader = TripletLoader(
             self.train_data,

@@ -5,6 +5,7 @@ from pyg_mmrec.utils.ranking import csr_entries, rank_items, seen_items
 from pyg_mmrec.utils.sparse import (
     SparseOperator,
     interaction_operator,
+    layer_mean,
     normalized_weight,
     similarity_operators,
     with_interactions,
@@ -16,6 +17,7 @@ __all__ = [
     "csr_entries",
     "interaction_operator",
     "interactions",
+    "layer_mean",
     "modalities",
     "normalized_weight",
     "num_users_items",

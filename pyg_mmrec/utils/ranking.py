@@ -64,7 +64,8 @@ def rank_items(
     """The k best-scored items of each user, in blocks of users: memory is ``block_size * num_items``.
 
     Args:
-        score: Called with ``[B]`` users and ``[num_items]`` items, returns ``[B, num_items]`` scores in that order.
+        score: Called with ``[B]`` users and ``[num_items]`` items, returns fresh ``[B, num_items]`` scores in
+            that order, which are overwritten.
         user: ``[n]`` the users to rank for.
         k: How many items a user gets, at most ``num_items``.
         num_items: Size of the catalogue.
@@ -90,7 +91,7 @@ def rank_items(
         scores = score(block, order)  # [B, num_items]
         if seen is not None:
             row, entry = csr_entries(seen[0], block)
-            scores = scores.index_put((row, place[seen[1][entry]]), scores.new_tensor(-torch.inf))
+            scores[row, place[seen[1][entry]]] = -torch.inf
         top, column = scores.topk(k)
         if top.isnan().any():
             raise ValueError(f"the scores of user {int(block[top.isnan().any(1)][0])} are NaN: the model has diverged")

@@ -176,7 +176,8 @@ class SparseOperator:
             raise ValueError(f"the operator of shape {self.shape} needs {self.shape[1]} rows (got {x.size(0)})")
         if x.dtype in (torch.bfloat16, torch.float16):
             x = x.float()
-        product: Tensor = _StoredTransposeProduct.apply(x, self)
+        with torch.autocast(x.device.type, enabled=False):  # it would turn the operands into bf16
+            product: Tensor = _StoredTransposeProduct.apply(x, self)
         return product
 
     def __repr__(self) -> str:
@@ -194,6 +195,53 @@ class _StoredTransposeProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
         return ctx.operator.t() @ grads[0].contiguous(), None  # type: ignore[attr-defined]
+
+
+def layer_mean(operator: SparseOperator, src: Tensor, dst: Tensor, num_layers: int) -> tuple[Tensor, Tensor]:
+    r"""Mean of layers 0 to L of propagation back and forth over a bipartite graph, in one differentiable step.
+
+    With :math:`\mathbf{A}` the symmetric block matrix of the operator and its transpose, evaluates
+    :math:`\frac{1}{L+1} \sum_{l=0}^{L} \mathbf{A}^l \mathbf{x}` by Horner's rule, each layer one product that adds
+    into a copy of the scaled input. The matrix is its own transpose, so the backward pass is the same function of the
+    incoming gradients.
+
+    Args:
+        operator: ``[num_dst, num_src]`` graph.
+        src: ``[num_src, channels]`` source features.
+        dst: ``[num_dst, channels]`` target features.
+        num_layers: L.
+
+    Returns:
+        ``[num_src, channels]`` and ``[num_dst, channels]``.
+    """
+    if src.size(0) != operator.shape[1] or dst.size(0) != operator.shape[0]:
+        raise ValueError(f"the operator of shape {operator.shape} cannot join {src.size(0)} to {dst.size(0)} nodes")
+    if src.dtype in (torch.bfloat16, torch.float16):
+        src, dst = src.float(), dst.float()
+    with torch.autocast(src.device.type, enabled=False):
+        mean: tuple[Tensor, Tensor] = _LayerMean.apply(src, dst, operator, num_layers)
+    return mean
+
+
+class _LayerMean(torch.autograd.Function):
+    """The mean of layers; linear and symmetric, hence its own derivative."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, src: Tensor, dst: Tensor, operator: SparseOperator, num_layers: int
+    ) -> tuple[Tensor, Tensor]:
+        ctx.operator, ctx.num_layers = operator, num_layers  # type: ignore[attr-defined]
+        to_dst, to_src = operator._csr(dst.dtype), operator.t()._csr(src.dtype)
+        src, dst = src / (num_layers + 1), dst / (num_layers + 1)
+        src_sum, dst_sum = src, dst
+        for _ in range(num_layers):
+            src_sum, dst_sum = torch.addmm(src, to_src, dst_sum), torch.addmm(dst, to_dst, src_sum)
+        return src_sum, dst_sum
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        src, dst = (grad.contiguous() for grad in grads)
+        return *layer_mean(ctx.operator, src, dst, ctx.num_layers), None, None  # type: ignore[attr-defined]
 
 
 def interaction_operator(data: HeteroData) -> SparseOperator:

@@ -12,7 +12,7 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.typing import SparseTensor
 from torch_geometric.utils import spmm
 
-from pyg_mmrec.utils import SparseOperator
+from pyg_mmrec.utils import SparseOperator, layer_mean
 
 #: What the layers of this module pass messages over: see :class:`PropagationConv`.
 Graph: TypeAlias = SparseOperator | Tensor | EdgeIndex | SparseTensor
@@ -133,6 +133,8 @@ class LightGCNConv(torch.nn.Module):
         """
         if self.num_layers == 0:
             return user, item
+        if isinstance(graph, SparseOperator):
+            return layer_mean(graph, user, item, self.num_layers)
         backward = reverse(graph)
         size = (user.size(0), item.size(0))
         user_sum, item_sum = user, item

@@ -1,0 +1,123 @@
+"""Accuracy on data sets in the published files: a small search on validation, then test results over seeds.
+
+    python benchmarks/accuracy.py --root DATA --dataset baby --models LightGCN FREEDOM --seeds 0 1 2
+
+For every model of ``accuracy.yaml`` each point of its grid is trained with the first seed and without test data; the
+point with the best validation Recall@20 is then trained and tested with every seed. Each finished run is one row of
+``results/accuracy_runs.csv``; runs that are there already (same data, split, arguments and seed) are not repeated, so
+a stopped benchmark goes on where it was. ``results/accuracy.csv`` holds mean and standard deviation of the test runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+
+import pyg_mmrec.models
+from pyg_mmrec.benchmark import Candidate, default_split, format_table, prepare, split_hash, summarize, train_one
+from pyg_mmrec.datasets import MMRecDataset
+from pyg_mmrec.evaluation import Evaluator
+from pyg_mmrec.training.run_folder import environment
+
+FOLDER = Path(__file__).parent
+KEY = ["dataset", "split_hash", "model", "init_args", "seed", "purpose"]
+
+
+def candidates(name: str, spec: dict[str, Any]) -> list[Candidate]:
+    """One candidate for each point of the grid."""
+    model = getattr(pyg_mmrec.models, spec.get("model", name))
+    grid = spec.get("grid", {})
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    return [Candidate(model, {**spec.get("args", {}), **point}, label=name) for point in points]
+
+
+class Ledger:
+    """The file of finished runs; trains what is not in it."""
+
+    def __init__(self, path: Path, views: Any, facts: dict[str, Any]) -> None:
+        self.path, self.views, self.facts = path, views, facts
+
+    def rows(self) -> pd.DataFrame:
+        """All finished runs."""
+        return pd.read_csv(self.path) if self.path.exists() else pd.DataFrame(columns=KEY)
+
+    def run(self, candidate: Candidate, seed: int, purpose: str) -> dict[str, Any]:
+        """The row of a run, trained if it has to be; only ``purpose='test'`` sees the test part."""
+        init_args = json.dumps(dict(candidate.init_args), sort_keys=True)
+        key = {**self.facts, "model": candidate.name, "init_args": init_args, "seed": seed, "purpose": purpose}
+        known = self.rows()
+        same = (known[KEY] == pd.Series({name: key[name] for name in KEY})).all(axis=1) if len(known) else []
+        if len(known) and same.any():
+            return known[same].iloc[0].to_dict()
+        views = self.views if purpose == "test" else (*self.views[:2], None)
+        _, row = train_one(candidate, views, seed, progress=False, evaluator=Evaluator(block_size=256))
+        env = environment()
+        row |= {**key, "date": datetime.date.today().isoformat(), "threads": torch.get_num_threads()}
+        row |= {"torch": env["versions"]["torch"], "torch_geometric": env["versions"]["torch-geometric"]}
+        pd.concat([self.rows(), pd.DataFrame([row])]).to_csv(self.path, index=False)
+        print(
+            f"{key['dataset']} {candidate.name} {init_args} seed {seed} {purpose}: val {row['val_recall@20']:.4f}, "
+            f"{row['num_epochs']} epochs, {row['seconds']:.0f} s",
+            flush=True,
+        )
+        return row
+
+
+def main() -> None:
+    """Searches, tests, writes and prints."""
+    specs = yaml.safe_load((FOLDER / "accuracy.yaml").read_text())
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", required=True, help="folder of the data sets")
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--models", nargs="+", default=list(specs), choices=list(specs))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--results", type=Path, default=FOLDER / "results")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+
+    data = MMRecDataset(args.root, args.dataset)[0]
+    split = default_split(data)
+    grids = {name: candidates(name, specs[name]) for name in args.models}
+    views = prepare(data, [grid[0].model for grid in grids.values()], split)
+    facts = {"dataset": args.dataset, "protocol": split.protocol, "split_hash": split_hash(views)}
+    ledger = Ledger(args.results / "accuracy_runs.csv", views, facts)
+    for grid in grids.values():
+        seed = args.seeds[0]
+        best = max(grid, key=lambda candidate: ledger.run(candidate, seed, "search")["val_recall@20"])
+        for seed in args.seeds:
+            ledger.run(best, seed, "test")
+    report(ledger.rows(), specs, args)
+
+
+def report(runs: pd.DataFrame, specs: dict[str, Any], args: argparse.Namespace) -> None:
+    """Writes the summary of all test runs and prints that of this data set."""
+    runs = runs[runs["purpose"] == "test"]
+    tables = []
+    for (dataset, protocol), part in runs.groupby(["dataset", "protocol"], sort=False):
+        table = summarize(part).reset_index()
+        table.insert(0, "dataset", dataset)
+        table.insert(1, "protocol", protocol)
+        chosen = part.drop_duplicates("model").set_index("model")["init_args"]
+        table["init_args"] = table["model"].map(chosen)
+        published = [specs.get(name, {}).get("published", {}).get(dataset, (None, "")) for name in table["model"]]
+        table["published_recall@20"], table["published_where"] = zip(*published, strict=True)
+        table["command"] = [
+            f"python benchmarks/accuracy.py --root DATA --dataset {dataset} --models {name}" for name in table["model"]
+        ]
+        tables.append(table)
+        if dataset == args.dataset:
+            print(format_table(table.set_index("model"), ["recall@10", "recall@20", "ndcg@10", "ndcg@20"]))
+    pd.concat(tables).to_csv(args.results / "accuracy.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()

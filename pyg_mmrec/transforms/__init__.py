@@ -1,0 +1,17 @@
+"""HeteroData in, HeteroData out: splits, modal kNN graphs, normalised weights, user features."""
+
+from pyg_mmrec.transforms.modal_knn_graph import ModalKNNGraph
+from pyg_mmrec.transforms.normalize_adj import NormalizeAdj
+from pyg_mmrec.transforms.split import ColdItemSplit, LabelSplit, LeaveLastOut, RandomSplit, TemporalSplit
+from pyg_mmrec.transforms.user_modal_mean import UserModalMean
+
+__all__ = [
+    "ColdItemSplit",
+    "LabelSplit",
+    "LeaveLastOut",
+    "ModalKNNGraph",
+    "NormalizeAdj",
+    "RandomSplit",
+    "TemporalSplit",
+    "UserModalMean",
+]
