@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -75,12 +75,12 @@ class Parser(ArgumentParser):
         lines = [line.strip().removeprefix("- ") for line in str(message).splitlines() if line.strip()]
         text = " ".join(line for line in lines if not f"- {line}".startswith(skipped) and not line.startswith(skipped))
         unknown = re.findall(r"--[\w.]+", text) if "nrecognized" in text else []
-        near = difflib.get_close_matches(unknown[0], self._flags(), 1) if unknown else []
-        hint = f"; did you mean {near[0]}?" if near else ""
-        _fail(f"{text}{hint}")
+        _fail(text + (self._hint(unknown[0]) if unknown else ""))
 
-    def _flags(self) -> list[str]:
-        return [flag for action in self._actions for flag in action.option_strings]
+    def _hint(self, flag: str) -> str:
+        group, _, name = flag.rpartition(".")
+        flags = [known.rpartition(".") for action in self._actions for known in action.option_strings]
+        return _nearest(name, [known for prefix, _, known in flags if prefix == group])
 
 
 def _fail(message: str) -> NoReturn:
@@ -131,6 +131,7 @@ def _add_data(parser: Parser, required: bool = True) -> None:
         tuple(DATASETS.values()),
         "dataset",
         skip=CALLBACKS,
+        instantiate=False,
         required=required,
         help=f"Data set: {', '.join(DATASETS)}; its arguments follow as --dataset.NAME.",
     )
@@ -148,15 +149,10 @@ def _add_training(parser: Parser) -> None:
     parser.add_class_arguments(Evaluator, "evaluator")
 
 
-def build_parser() -> Parser:
-    """The parser of the whole command; every constructor's argument is a flag and a YAML key."""
-    parser = Parser(prog="pyg-mmrec", description="Graph learning for multimodal recommendation.")
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subcommands(required=True)
-
-    train = Parser(description="Train a model, select its best epoch on validation, test it once.")
-    _add_data(train)
-    train.add_subclass_arguments(
+def _train_parser() -> Parser:
+    parser = Parser(description="Train a model, select its best epoch on validation, test it once.")
+    _add_data(parser)
+    parser.add_subclass_arguments(
         Recommender,
         "model",
         skip=SIZES,
@@ -164,49 +160,60 @@ def build_parser() -> Parser:
         required=True,
         help=f"Model: {', '.join(MODELS)}; its arguments follow as --model.NAME.",
     )
-    _add_training(train)
-    train.add_argument("--run_dir", type=str, default="", help="Folder of the run (default: runs/DATASET-MODEL-SEED).")
-    train.add_argument("--resume", action="store_true", help="Go on with the run in that folder.")
-    commands.add_subcommand("train", train, help="train a model")
-
-    evaluate = Parser(description="Evaluate the model of a run.")
-    evaluate.add_argument("run_dir", type=str, help="Folder that 'train' wrote.")
-    evaluate.add_argument("--part", type=str, choices=["val", "test"], default="test", help="Held-out part.")
-    evaluate.add_class_arguments(Evaluator, "evaluator")
-    commands.add_subcommand("evaluate", evaluate, help="evaluate the model of a run")
-
-    recommend = Parser(description="Recommend items with the model of a run, as CSV: user, rank, item, score.")
-    recommend.add_argument("run_dir", type=str, help="Folder that 'train' wrote.")
-    recommend.add_argument("--users", type=list[int], default=[], help="User ids (default: all).")
-    recommend.add_argument("--k", type=int, default=10, help="Items for each user.")
-    recommend.add_argument("--include_seen", action="store_true", help="Also items that the user has interacted with.")
-    recommend.add_argument("--output", type=str, default="", help="File to write (default: standard output).")
-    commands.add_subcommand("recommend", recommend, help="recommend items to users")
-
-    comparison = Parser(description="Train several models with several seeds on one split; mean and deviation.")
-    _add_data(comparison)
-    comparison.add_argument("--models", type=list[str], default=list(MODELS), help="Names of models.")
-    comparison.add_argument(
-        "--init_args", type=dict[str, dict], default={}, help="Arguments by model, as YAML or JSON."
-    )
-    comparison.add_argument("--seeds", type=list[int], default=[0, 1, 2], help="Seeds.")
-    comparison.add_argument("--show", type=list[str], default=["recall@20", "ndcg@20"], help="Metrics in the table.")
-    comparison.add_argument("--output", type=str, default="", help="CSV file for one row a run.")
-    _add_training(comparison)
-    commands.add_subcommand("compare", comparison, help="compare models")
-
-    datasets = Parser(description="List the data sets, or describe one.")
-    _add_data(datasets, required=False)
-    commands.add_subcommand("datasets", datasets, help="list or describe data sets")
+    _add_training(parser)
+    parser.add_argument("--run_dir", type=str, default="", help="Folder of the run (default: runs/DATASET-MODEL-SEED).")
+    parser.add_argument("--resume", action="store_true", help="Go on with the run in that folder.")
     return parser
 
 
-def _views(config: Namespace, models: Sequence[type[Recommender]]) -> Views:
-    return prepare(config.dataset[0], models, config.split, config.graph)
+def _evaluate_parser() -> Parser:
+    parser = Parser(description="Evaluate the model of a run.")
+    parser.add_argument("run_dir", type=str, help="Folder that 'train' wrote.")
+    parser.add_argument("--part", type=str, choices=["val", "test"], default="test", help="Held-out part.")
+    parser.add_class_arguments(Evaluator, "evaluator")
+    return parser
 
 
-def _model_class(config: Namespace) -> type[Recommender]:
-    return MODELS[config.model.class_path.rpartition(".")[2]]
+def _recommend_parser() -> Parser:
+    parser = Parser(description="Recommend items with the model of a run, as CSV: user, rank, item, score.")
+    parser.add_argument("run_dir", type=str, help="Folder that 'train' wrote.")
+    parser.add_argument("--users", type=int, nargs="+", default=[], help="User ids (default: all).")
+    parser.add_argument("--k", type=int, default=10, help="Items for each user.")
+    parser.add_argument("--include_seen", action="store_true", help="Also items that the user has interacted with.")
+    parser.add_argument("--output", type=str, default="", help="File to write (default: standard output).")
+    return parser
+
+
+def _compare_parser() -> Parser:
+    parser = Parser(description="Train several models with several seeds on one split; mean and deviation.")
+    _add_data(parser)
+    parser.add_argument("--models", type=str, nargs="+", default=list(MODELS), help="Names of models.")
+    parser.add_argument(
+        "--init_args", type=dict[str, dict[str, Any]], default={}, help="Arguments by model, as YAML or JSON."
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="Seeds.")
+    parser.add_argument("--show", type=str, nargs="+", default=["recall@20", "ndcg@20"], help="Metrics in the table.")
+    parser.add_argument("--output", type=str, default="", help="CSV file for one row a run.")
+    _add_training(parser)
+    return parser
+
+
+def _datasets_parser() -> Parser:
+    parser = Parser(description="List the data sets, or describe one.")
+    _add_data(parser, required=False)
+    return parser
+
+
+def _chosen(group: str, choice: Namespace) -> tuple[type, dict[str, Any]]:
+    """The class of a choice and its arguments."""
+    name = choice.class_path.rpartition(".")[2]
+    arguments = choice.get("init_args")
+    return CHOICES[group][0][name], arguments.as_dict() if arguments is not None else {}
+
+
+def _dataset(config: Namespace) -> InMemoryDataset:
+    cls, arguments = _chosen("dataset", config.dataset)
+    return cls(**arguments)
 
 
 def _trainer_args(config: Namespace) -> dict[str, Any]:
@@ -218,40 +225,37 @@ def _trainer_args(config: Namespace) -> dict[str, Any]:
 
 def _train(parser: Parser, parsed: Namespace) -> None:
     config = parser.instantiate_classes(parsed)
-    model = _model_class(config)
-    init_args = config.model.get("init_args") or Namespace()
+    model, init_args = _chosen("model", config.model)
     seed = config.trainer.seed
-    run_dir = Path(config.run_dir or f"runs/{_data_name(config.dataset)}-{model.__name__}-{seed}")
-    views = _views(config, [model])
+    dataset = _dataset(config)
+    run_dir = Path(config.run_dir or f"runs/{getattr(dataset, 'name', type(dataset).__name__)}-{model.__name__}-{seed}")
     if not config.resume and RunFolder.holds_run(run_dir):
         _fail(f"'{run_dir}' already holds a run: add --resume to go on with it or choose another --run_dir")
+    split = config.split or default_split(dataset[0])
+    views = prepare(dataset[0], [model], split, config.graph)
     RunFolder(run_dir)
-    trainer = _trainer_args(config)
     if not config.resume:
         parser.save(parsed, str(run_dir / CONFIG), overwrite=True)
-    candidate = Candidate(model, init_args.as_dict())
+    candidate = Candidate(model, init_args)
     try:
-        _, row = train_one(candidate, views, seed, run_dir=run_dir, resume=config.resume, **trainer)
+        _, row = train_one(candidate, views, seed, run_dir=run_dir, resume=config.resume, **_trainer_args(config))
     except KeyboardInterrupt:
         _fail(f"stopped; go on with: pyg-mmrec train --config {run_dir / CONFIG} --run_dir {run_dir} --resume")
-    row |= {"protocol": _protocol(config.split, config.dataset[0]), "split_hash": split_hash(views)}
-    _write_row(run_dir / "result.json", row)
+    row |= {"protocol": split.protocol, "split_hash": split_hash(views)}
+    (run_dir / "result.json").write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
     _print_metrics(row)
     print(f"run folder: {run_dir}")
 
 
 def _evaluate(parser: Parser, parsed: Namespace) -> None:
-    run_dir = Path(parsed.run_dir)
-    config, model = _load_run(run_dir)
+    views, model = _load_run(Path(parsed.run_dir))
     evaluator = parser.instantiate_classes(parsed).evaluator
-    view = _views(config, [type(model)])[1 if parsed.part == "val" else 2]
-    for name, value in evaluator(model, view).items():
+    for name, value in evaluator(model, views[1 if parsed.part == "val" else 2]).items():
         print(f"{name:>14}  {value:.6f}")
 
 
 def _recommend(parser: Parser, parsed: Namespace) -> None:
-    config, model = _load_run(Path(parsed.run_dir))
-    view = _views(config, [type(model)])[0]
+    (view, _, _), model = _load_run(Path(parsed.run_dir))
     num_users, _ = num_users_items(view)
     users = torch.tensor(parsed.users or range(num_users))
     scores, items = model.recommend(view, users, parsed.k, exclude_seen=not parsed.include_seen)
@@ -271,22 +275,25 @@ def _compare(parser: Parser, parsed: Namespace) -> None:
         if name not in MODELS:
             _fail(f"unknown model '{name}'{_nearest(name, list(MODELS))}")
     config = parser.instantiate_classes(parsed)
+    for name in parsed.show:
+        if name not in config.evaluator.metrics:
+            _fail(f"--show {name} is not evaluated: name it in --evaluator.metrics")
     classes = [MODELS[name] for name in parsed.models]
     candidates = [Candidate(cls, parsed.init_args.get(cls.__name__, {})) for cls in classes]
-    trainer = _trainer_args(config)
-    runs, _ = compare(candidates, _views(config, classes), parsed.seeds, **trainer)
+    views = prepare(_dataset(config)[0], classes, config.split, config.graph)
+    runs, _ = compare(candidates, views, parsed.seeds, **_trainer_args(config))
     if parsed.output:
         runs.to_csv(parsed.output, index=False)
     print(format_table(summarize(runs, parsed.show), parsed.show))
 
 
 def _datasets(parser: Parser, parsed: Namespace) -> None:
-    if parsed.dataset is None:
+    if parsed.get("dataset") is None:
         for name, cls in DATASETS.items():
             print(f"{name:>16}  {(inspect.getdoc(cls) or '').splitlines()[0]}")
         return
     config = parser.instantiate_classes(parsed)
-    data = config.dataset[0]
+    data = _dataset(config)[0]
     num_users, num_items = num_users_items(data)
     split = config.split or default_split(data)
     parts = [view[INTERACTS].edge_label_index.size(1) for view in split(data)]
@@ -302,38 +309,27 @@ def _datasets(parser: Parser, parsed: Namespace) -> None:
         print(f"{name:>14}  {fact}")
 
 
-COMMANDS = {
-    "train": _train,
-    "evaluate": _evaluate,
-    "recommend": _recommend,
-    "compare": _compare,
-    "datasets": _datasets,
+#: Parser, function and help of each command.
+COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Parser, Namespace], None], str]] = {
+    "train": (_train_parser, _train, "train a model"),
+    "evaluate": (_evaluate_parser, _evaluate, "evaluate the model of a run"),
+    "recommend": (_recommend_parser, _recommend, "recommend items to users"),
+    "compare": (_compare_parser, _compare, "compare models over seeds"),
+    "datasets": (_datasets_parser, _datasets, "list or describe data sets"),
 }
 
 
-def _load_run(run_dir: Path) -> tuple[Namespace, Recommender]:
-    """The configuration of a run, with its data set, and its best model."""
+def _load_run(run_dir: Path) -> tuple[Views, Recommender]:
+    """The views that a run trained on, made again from its configuration, and its best model."""
     path = run_dir / CONFIG
     if not path.is_file():
         raise FileNotFoundError(f"'{run_dir}' has no {CONFIG}: is it a folder that 'pyg-mmrec train' wrote?")
     if not RunFolder(run_dir).model.is_dir():
         raise FileNotFoundError(f"'{run_dir}' has no finished model: go on with 'pyg-mmrec train ... --resume'")
-    parser = build_parser()
-    train = parser._subcommands_action.choices["train"]
+    train = _train_parser()
     config = train.instantiate_classes(train.parse_args(["--config", str(path)]))
-    return config, Recommender.from_pretrained(RunFolder(run_dir).model)
-
-
-def _protocol(split: InteractionSplit | None, data: Any) -> str:
-    return (split or default_split(data)).protocol
-
-
-def _data_name(dataset: InMemoryDataset) -> str:
-    return str(getattr(dataset, "name", type(dataset).__name__))
-
-
-def _write_row(path: Path, row: dict[str, Any]) -> None:
-    path.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
+    model = Recommender.from_pretrained(RunFolder(run_dir).model)
+    return prepare(_dataset(config)[0], [type(model)], config.split, config.graph), model
 
 
 def _print_metrics(row: dict[str, Any]) -> None:
@@ -352,11 +348,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
     warnings.showwarning = _show_warning
     _check_names(argv)
-    parser = build_parser()
+    parser = Parser(prog="pyg-mmrec", description="Graph learning for multimodal recommendation.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subcommands(required=True)
+    parsers = {name: build() for name, (build, _, _) in COMMANDS.items()}
+    for name, (_, _, summary) in COMMANDS.items():
+        commands.add_subcommand(name, parsers[name], help=summary)
     parsed = parser.parse_args(argv)
     name = parsed.subcommand
     try:
-        COMMANDS[name](parser._subcommands_action.choices[name], parsed[name])
+        COMMANDS[name][1](parsers[name], parsed[name])
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         if os.environ.get("PYG_MMREC_DEBUG"):
             raise

@@ -28,7 +28,9 @@ _FORMAT = 1
 
 
 class MMRecDataset(InMemoryDataset):
-    r"""One data set in the files that `MMRec <https://github.com/enoche/MMRec>`_ and its successors share.
+    r"""A data set in the files that multimodal recommenders share.
+
+    The format of `MMRec <https://github.com/enoche/MMRec>`_ and its successors.
 
     The folder ``<root>/<name>`` holds
 

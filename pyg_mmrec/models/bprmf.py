@@ -14,8 +14,10 @@ from pyg_mmrec.typing import Triplets
 
 
 class BPRMF(Recommender):
-    r"""Matrix factorisation from `"BPR: Bayesian Personalized Ranking from Implicit Feedback"
-    <https://arxiv.org/abs/1205.2618>`_ (Section 4.3.1).
+    r"""Matrix factorisation with the BPR criterion.
+
+    From `"BPR: Bayesian Personalized Ranking from Implicit Feedback" <https://arxiv.org/abs/1205.2618>`_ (Section
+    4.3.1).
 
     .. math::
         \hat{x}_{ui} = \langle \mathbf{e}_u, \mathbf{e}_i \rangle, \quad
@@ -27,7 +29,7 @@ class BPRMF(Recommender):
         hidden_channels: Width d of the embeddings (default: 64, the published protocol's).
         l2_weight: :math:`\lambda` on the batch's embeddings (default: 1e-2, chosen on Amazon Baby's validation part).
         l2_form: See :func:`~pyg_mmrec.nn.loss.embedding_l2`.
-    """  # noqa: D205
+    """
 
     def __init__(
         self,

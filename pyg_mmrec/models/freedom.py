@@ -24,8 +24,10 @@ from pyg_mmrec.utils import (
 
 
 class FREEDOM(Recommender):
-    r"""Frozen item-item graphs and a denoised user-item graph, from `"A Tale of Two Graphs: Freezing and Denoising
-    Graph Structures for Multimodal Recommendation" <https://arxiv.org/abs/2211.06924>`_.
+    r"""FREEDOM: a frozen item-item graph and a denoised user-item graph.
+
+    From `"A Tale of Two Graphs: Freezing and Denoising Graph Structures for Multimodal Recommendation"
+    <https://arxiv.org/abs/2211.06924>`_.
 
     Items are smoothed over the frozen modal graph :math:`\mathbf{S} = \sum_m \alpha_m \mathbf{S}_m` (Eq. 4 and 9),
     users and items over the user-item graph, which is pruned anew each epoch while training (Eq. 5 to 8):
@@ -58,7 +60,7 @@ class FREEDOM(Recommender):
     Raises:
         ValueError: If an argument is out of range; in ``forward``, if the data has no item-item graph or
             ``graph_weights`` names other ones.
-    """  # noqa: D205
+    """
 
     modal_graphs: ClassVar[tuple[str, ...]] = (ITEM,)
 

@@ -17,8 +17,10 @@ from pyg_mmrec.utils import interaction_operator
 
 
 class LightGCN(Recommender):
-    r"""Graph collaborative filtering from `"LightGCN: Simplifying and Powering Graph Convolution Network for
-    Recommendation" <https://arxiv.org/abs/2002.02126>`_.
+    r"""LightGCN: ID embeddings, smoothed over the user-item graph.
+
+    From `"LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation"
+    <https://arxiv.org/abs/2002.02126>`_.
 
     ID embeddings are smoothed over the user-item graph and averaged over the layers (Eq. 3 and 4,
     :class:`~pyg_mmrec.nn.conv.LightGCNConv`); the score is an inner product (Eq. 5) and the objective Eq. 15:
@@ -34,7 +36,7 @@ class LightGCN(Recommender):
         num_layers: K (default: 3, the paper's).
         l2_weight: :math:`\lambda` on the batch's layer-0 embeddings (default: 1e-4, the paper's).
         l2_form: See :func:`~pyg_mmrec.nn.loss.embedding_l2`.
-    """  # noqa: D205
+    """
 
     def __init__(
         self,

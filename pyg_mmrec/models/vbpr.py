@@ -15,8 +15,9 @@ from pyg_mmrec.typing import Triplets
 
 
 class VBPR(Recommender):
-    r"""Factorisation with modal factors from `"VBPR: Visual Bayesian Personalized Ranking from Implicit Feedback"
-    <https://arxiv.org/abs/1510.01784>`_.
+    r"""VBPR: matrix factorisation with modal factors.
+
+    From `"VBPR: Visual Bayesian Personalized Ranking from Implicit Feedback" <https://arxiv.org/abs/1510.01784>`_.
 
     Eq. 4, without the terms that are equal for all items of a user:
 
@@ -41,7 +42,7 @@ class VBPR(Recommender):
 
     Raises:
         ValueError: If there is no modality.
-    """  # noqa: D205
+    """
 
     def __init__(
         self,

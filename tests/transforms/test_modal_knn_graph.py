@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.transforms import ModalKNNGraph
-from pyg_mmrec.typing import similar
+from pyg_mmrec.typing import INTERACTS, similar
 from pyg_mmrec.utils import similarity_operators, with_operators
 
 Array = npt.NDArray[np.float64]
@@ -120,7 +120,7 @@ def test_rows_without_a_direction_link_to_nothing(data: HeteroData, weighted: bo
     data["item"].x_image[8, 0] = torch.inf
     data["item"].mask_image = torch.arange(NUM_ITEMS) != 11
     transform = ModalKNNGraph(K, weighted=weighted, normalization=normalization)  # type: ignore[arg-type]
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="no edges") as caught:
         out = transform(data)
     assert [str(entry.message) for entry in caught] == [
         "items without usable features (masked, zero or not finite) get no edges: 4 of 'image'"
@@ -158,6 +158,7 @@ def test_graphs_that_are_there_are_kept(data: HeteroData) -> None:
     edge_type = similar("item", "image")
     data[edge_type].edge_index = torch.tensor([[0], [1]])
     data[edge_type].edge_weight = torch.tensor([0.5])
+    data[INTERACTS].edge_index = torch.tensor([[0], [0]])
     out = ModalKNNGraph(K)(with_operators(data))
     assert out[edge_type].edge_index.tolist() == [[0], [1]]
     assert out["item", "similar_text", "item"].edge_index.size(1) == NUM_ITEMS * K

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -68,22 +68,23 @@ SPLITS: list[InteractionSplit] = [
 
 @st.composite
 def graphs(draw: st.DrawFn) -> HeteroData:
-    num_users, num_items = draw(st.integers(1, 5)), draw(st.integers(4, 12))
+    num_users, num_items = draw(st.integers(1, 6)), draw(st.integers(4, 16))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     everything = [(user, item) for user in range(num_users) for item in range(num_items)]
-    pairs = draw(st.lists(st.sampled_from(everything), unique=True, min_size=3, max_size=50))
-    size = len(pairs)
+    size = draw(st.integers(1, len(everything)))
+    pairs = [everything[place] for place in rng.permutation(len(everything))[:size]]
     return make(
         pairs,
         num_users,
         num_items,
-        time=draw(st.lists(st.integers(0, 20), min_size=size, max_size=size)),
-        split=draw(st.lists(st.sampled_from([0, 0, 0, 1, 2]), min_size=size, max_size=size)),
+        time=rng.integers(0, 40, size).tolist(),
+        split=rng.choice([0, 0, 1, 2], size).tolist(),
         rating=[float(number) for number in range(size)],
     )
 
 
 @pytest.mark.parametrize("split", SPLITS, ids=str)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=graphs())
 def test_views_are_a_partition_without_a_leak(split: InteractionSplit, data: HeteroData) -> None:
     edges, label = pairs_of(data[INTERACTS].edge_index), split.labels(data).tolist()
@@ -92,6 +93,7 @@ def test_views_are_a_partition_without_a_leak(split: InteractionSplit, data: Het
     ]
     with_train = {user for user, _ in expected[0]}
     expected[1:] = [{(user, item) for user, item in part if user in with_train} for part in expected[1:]]
+    event(f"all parts hold something: {all(expected)}")
     if not all(expected):
         with pytest.raises(ValueError, match=r"leaves no (train|validation|test) interactions"):
             split(data)
@@ -219,7 +221,7 @@ def test_cold_items_have_no_train_edge(seed: int) -> None:
     views = ColdItemSplit(val=0.1, test=0.2, seed=seed)(data)
     items = [set(view[INTERACTS].edge_label_index[1].tolist()) for view in views]
     assert [len(part) for part in items] == [21, 3, 6]
-    assert not (items[0] & items[1] or items[0] & items[2] or items[1] & items[2])
+    assert len(set.union(*items)) == 30
 
 
 def test_cold_items_do_not_depend_on_the_order_of_the_edges() -> None:

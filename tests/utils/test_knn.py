@@ -35,7 +35,7 @@ def check_against_brute(x: Tensor, k: int, usable: list[bool], include_self: boo
     for i in range(x.size(0)):
         others = [j for j in range(x.size(0)) if usable[i] and usable[j] and j != i]
         best = sorted((cosines[i, j] for j in others), reverse=True)
-        expected = ([1.0] + best[: k - 1]) if include_self and usable[i] else best[:k]
+        expected = [1.0, *best[: k - 1]] if include_self and usable[i] else best[:k]
         found = [j for j in index[i].tolist() if j >= 0]
         assert len(set(found)) == len(found) == len(expected)
         assert set(found) <= {*others, *([i] if include_self and usable[i] else [])}

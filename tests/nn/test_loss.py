@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pyg_mmrec.nn.loss import bpr_loss, embedding_l2, info_nce
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_bpr_equals_a_loop() -> None:
+    pos, neg = normal(7), normal(7, seed=1)
+    expected = -sum(math.log(1 / (1 + math.exp(q - p))) for p, q in zip(pos.tolist(), neg.tolist(), strict=True)) / 7
+    assert bpr_loss(pos, neg).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_bpr_gradient() -> None:
+    assert torch.autograd.gradcheck(bpr_loss, (normal(5).requires_grad_(), normal(5, seed=1).requires_grad_()))
+
+
+def test_bpr_ignores_a_shift_of_both_scores() -> None:
+    pos, neg, shift = normal(7), normal(7, seed=1), normal(7, seed=2)
+    torch.testing.assert_close(bpr_loss(pos + shift, neg + shift), bpr_loss(pos, neg))
+
+
+def test_bpr_falls_as_the_positive_rises() -> None:
+    pos, neg = normal(7), normal(7, seed=1)
+    assert bpr_loss(pos + 1, neg) < bpr_loss(pos, neg) < bpr_loss(pos - 1, neg)
+    assert bpr_loss(pos, pos).item() == pytest.approx(math.log(2))
+
+
+def test_bpr_of_extreme_scores() -> None:
+    pos = torch.tensor([1e4, -1e4], requires_grad=True)
+    loss = bpr_loss(pos, torch.zeros(2))
+    loss.backward()
+    assert loss.item() == pytest.approx(5e3)
+    assert pos.grad.tolist() == [0.0, -0.5]
+
+
+def test_bpr_passes_nan_on() -> None:
+    assert bpr_loss(torch.tensor([math.nan, 1.0]), torch.zeros(2)).isnan()
+
+
+@pytest.mark.parametrize("form", ["squared", "norm"])
+def test_l2_equals_a_loop(form: str) -> None:
+    matrices = normal(4, 3), normal(4, 2, seed=1), normal(5, 3, seed=2)
+    total = 0.0
+    for matrix in matrices:
+        square = sum(value**2 for row in matrix.tolist() for value in row)
+        total += square / 2 if form == "squared" else math.sqrt(square)
+    assert embedding_l2(*matrices, form=form).item() == pytest.approx(total / 4, rel=1e-12)
+
+
+@pytest.mark.parametrize("form", ["squared", "norm"])
+def test_l2_gradient(form: str) -> None:
+    inputs = normal(4, 3).requires_grad_(), normal(4, 2, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda *matrices: embedding_l2(*matrices, form=form), inputs)
+
+
+@pytest.mark.parametrize("form", ["squared", "norm"])
+def test_l2_ignores_the_order_of_rows_and_matrices(form: str) -> None:
+    one, two = normal(4, 3), normal(4, 2, seed=1)
+    shuffled = embedding_l2(two[[3, 1, 0, 2]], one[[1, 0, 3, 2]], form=form)
+    torch.testing.assert_close(shuffled, embedding_l2(one, two, form=form))
+
+
+@pytest.mark.parametrize("form", ["squared", "norm"])
+def test_l2_at_zero_and_far_from_it(form: str) -> None:
+    zero, far = torch.zeros(2, 3, requires_grad=True), torch.full((2, 3), 1e4, requires_grad=True)
+    loss = embedding_l2(zero, far, form=form)
+    loss.backward()
+    assert loss.item() == pytest.approx(1.5e8 if form == "squared" else 1e4 * math.sqrt(6) / 2)
+    assert zero.grad.abs().max() == 0
+    assert far.grad.isfinite().all()
+
+
+def test_l2_of_bad_arguments() -> None:
+    with pytest.raises(ValueError, match=r"^'embeddings' must hold at least one matrix \(got none\)$"):
+        embedding_l2()
+    with pytest.raises(ValueError, match=r"^'form' must be 'squared' or 'norm' \(got 'cubed'\)$"):
+        embedding_l2(torch.rand(2, 2), form="cubed")
+
+
+def info_nce_in_numpy(anchor: Tensor, positive: Tensor, temperature: float, index: list[int]) -> float:
+    a, p = (x.detach().numpy() / np.linalg.norm(x.detach().numpy(), axis=1, keepdims=True) for x in (anchor, positive))
+    total = 0.0
+    for b in range(len(a)):
+        others = [c for c in range(len(a)) if c == b or index[c] != index[b]]
+        total -= a[b] @ p[b] / temperature - math.log(sum(math.exp(a[b] @ p[c] / temperature) for c in others))
+    return total / len(a)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.2, 1.0])
+@pytest.mark.parametrize("index", [[0, 1, 2, 3, 4], [7, 3, 7, 7, 3], [5, 5, 5, 5, 5]], ids=str)
+def test_info_nce_equals_a_loop(index: list[int], temperature: float) -> None:
+    anchor, positive = normal(5, 3), normal(5, 3, seed=1)
+    expected = info_nce_in_numpy(anchor, positive, temperature, index)
+    loss = info_nce(anchor, positive, temperature, torch.tensor(index))
+    assert loss.item() == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    if len(set(index)) == 5:
+        torch.testing.assert_close(info_nce(anchor, positive, temperature), loss)
+
+
+def test_info_nce_gradient() -> None:
+    inputs = normal(4, 3).requires_grad_(), normal(4, 3, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(info_nce, inputs)
+    index = torch.tensor([1, 0, 1, 2])
+    assert torch.autograd.gradcheck(lambda anchor, positive: info_nce(anchor, positive, 0.5, index), inputs)
+
+
+def test_info_nce_ignores_order_and_scale() -> None:
+    anchor, positive, index = normal(5, 3), normal(5, 3, seed=1), torch.tensor([0, 1, 0, 2, 3])
+    loss = info_nce(anchor, positive, index=index)
+    perm = torch.tensor([3, 0, 4, 2, 1])
+    torch.testing.assert_close(info_nce(anchor[perm], positive[perm], index=index[perm]), loss)
+    scale = normal(5, 1, seed=2).abs() + 0.1
+    torch.testing.assert_close(info_nce(scale * anchor, positive / scale, index=index), loss)
+
+
+def test_info_nce_repeats_are_not_negatives() -> None:
+    anchor, positive = normal(3, 4).requires_grad_(), normal(3, 4, seed=1)
+    losses = info_nce(anchor, positive, index=torch.tensor([0, 0, 1]))
+    changed = torch.stack([positive[0], -positive[1], positive[2]])
+    grad = torch.autograd.grad(losses, anchor)[0][0]
+    other = torch.autograd.grad(info_nce(anchor, changed, index=torch.tensor([0, 0, 1])), anchor)[0][0]
+    torch.testing.assert_close(grad, other)  # row 0 does not see its repeat's positive
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 1e-2, 1e4])
+def test_info_nce_of_extremes(temperature: float) -> None:
+    anchor = torch.tensor([[1.0, 0.0], [0.0, 1e4], [0.0, 0.0], [1e-8, 0.0]], requires_grad=True)
+    loss = info_nce(anchor, -anchor.detach(), temperature)
+    loss.backward()
+    assert loss.isfinite()
+    assert anchor.grad.isfinite().all()
+
+
+def test_info_nce_of_a_single_row() -> None:
+    assert info_nce(normal(1, 3), normal(1, 3, seed=1)).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_info_nce_of_bad_arguments() -> None:
+    with pytest.raises(ValueError, match=r"^'positive' must have the anchor's shape \(2, 3\) \(got \(3, 3\)\)$"):
+        info_nce(torch.rand(2, 3), torch.rand(3, 3))
+    with pytest.raises(ValueError, match=r"^'temperature' must be positive \(got 0\)$"):
+        info_nce(torch.rand(2, 3), torch.rand(2, 3), 0)

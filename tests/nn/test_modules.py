@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch_geometric.data import HeteroData
+
+from pyg_mmrec.nn import FilterGate, ModalProjection, XavierEmbedding
+
+
+@pytest.fixture
+def data() -> HeteroData:
+    """Five items, the third without an image."""
+    data = HeteroData()
+    generator = torch.Generator().manual_seed(0)
+    data["item"].num_nodes = 5
+    data["item"].x_image = torch.rand(5, 4, generator=generator)
+    data["item"].x_text = torch.rand(5, 3, generator=generator)
+    data["item"].mask_image = torch.tensor([True, True, False, True, True])
+    return data
+
+
+def projection(bias: bool = True) -> ModalProjection:
+    torch.manual_seed(0)
+    module = ModalProjection({"image": 4, "text": 3}, 2, bias=bias)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.uniform_(-1, 1)
+    return module
+
+
+def test_gate_equals_its_equation() -> None:
+    torch.manual_seed(0)
+    gate = FilterGate(4, 3)
+    x, behavior = torch.randn(5, 4), torch.randn(5, 3)
+    logit = x.numpy() @ gate.lin.weight.detach().numpy().T + gate.lin.bias.detach().numpy()
+    expected = 1 / (1 + np.exp(-logit)) * behavior.numpy()
+    np.testing.assert_allclose(gate(x, behavior).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_gate_passes_gradients_to_both_inputs() -> None:
+    gate = FilterGate(4, 3).double()
+    inputs = torch.randn(5, 4, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+    assert torch.autograd.gradcheck(gate, tuple(part.requires_grad_() for part in inputs))
+
+
+def test_gate_is_drawn_anew() -> None:
+    torch.manual_seed(0)
+    gate = FilterGate(4, 3)
+    before = gate.lin.weight.detach().clone()
+    gate.reset_parameters()
+    assert not torch.equal(gate.lin.weight, before)
+    torch.manual_seed(0)
+    gate.reset_parameters()
+    assert torch.equal(gate.lin.weight, before)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_projection_equals_its_equation(data: HeteroData, bias: bool) -> None:
+    module = projection(bias)
+    out = module(data)
+    assert list(out) == ["image", "text"]
+    for name, z in out.items():
+        lin = module.lins[name]
+        expected = data["item"][f"x_{name}"].numpy() @ lin.weight.detach().numpy().T
+        if bias:
+            expected = expected + lin.bias.detach().numpy()
+        if name == "image":
+            expected[2] = 0
+        np.testing.assert_allclose(z.detach().numpy(), expected, rtol=1e-5, atol=1e-6)
+    assert (lin.bias is not None) == bias
+
+
+@pytest.mark.parametrize("index", [[1, 4, 1, 2, 1], [[0, 0], [2, 3], [4, 0]], [3], []], ids=str)
+def test_rows_of_an_index_equal_the_full_projection(data: HeteroData, index: list[int]) -> None:
+    rows = torch.tensor(index, dtype=torch.long)
+    full, part = projection(), projection()
+    upstream = torch.rand(*rows.shape, 2)
+    for module, out in ((full, full(data)), (part, part(data, rows))):
+        chosen = {name: z[rows] if module is full else z for name, z in out.items()}
+        assert {z.shape for z in chosen.values()} == {(*rows.shape, 2)}
+        sum((z * upstream).sum() for z in chosen.values()).backward()
+    for name, z in part(data, rows).items():
+        torch.testing.assert_close(z, full(data)[name][rows])
+    for one, two in zip(full.parameters(), part.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, two.grad)
+
+
+def test_every_row_is_projected_once(data: HeteroData) -> None:
+    module = projection()
+    rows = []
+    module.lins["text"].register_forward_hook(lambda lin, inputs, out: rows.append(inputs[0].size(0)))
+    module(data, torch.tensor([[3, 3, 1], [1, 3, 3]]))
+    assert rows == [2]
+
+
+def test_items_without_a_modality_give_no_gradient(data: HeteroData) -> None:
+    module = projection()
+    module(data, torch.tensor([2, 2]))["image"].sum().backward()
+    assert module.lins["image"].weight.grad.abs().sum() == 0
+    assert module.lins["image"].bias.grad.abs().sum() == 0
+
+
+def test_features_that_are_parameters_get_gradients(data: HeteroData) -> None:
+    data["item"].x_text = torch.nn.Parameter(data["item"].x_text)
+    projection()(data, torch.tensor([1, 1, 4]))["text"].sum().backward()
+    assert (data["item"].x_text.grad.abs().sum(1) > 0).tolist() == [False, True, False, False, True]
+
+
+def test_projection_leaves_its_inputs_unchanged(data: HeteroData) -> None:
+    before = {key: value.clone() for key, value in data["item"].items() if key != "num_nodes"}
+    projection()(data)
+    assert all(torch.equal(data["item"][key], value) for key, value in before.items())
+
+
+def test_projection_starts_without_a_shift() -> None:
+    module = ModalProjection({"image": 4000}, 50)
+    bound = (6 / 4050) ** 0.5
+    assert module.lins["image"].bias.abs().max() == 0
+    assert 0.99 * bound < module.lins["image"].weight.abs().max() <= bound
+
+
+def test_projection_of_another_width(data: HeteroData) -> None:
+    data["item"].x_text = torch.rand(5, 7)
+    with pytest.raises(
+        ValueError, match=r"^data\['item'\].x_text must have width 3, as the model was built for \(got width 7\)$"
+    ):
+        projection()(data)
+    del data["item"].x_text
+    with pytest.raises(ValueError, match=r"^data\['item'\].x_text must have width 3, .* \(got nothing\)$"):
+        projection()(data, torch.tensor([0]))
+
+
+def test_embedding_is_xavier_uniform() -> None:
+    torch.manual_seed(0)
+    table = XavierEmbedding(300, 64)
+    bound = (6 / (300 + 64)) ** 0.5
+    assert 0.99 * bound < table.weight.abs().max() <= bound
+    assert table.weight.mean().abs() < 0.05 * bound
+    torch.testing.assert_close(table.weight.std(), torch.tensor(bound / 3**0.5), rtol=0.02, atol=0)
+    assert torch.equal(table(torch.tensor([[4, 2]])), table.weight[[4, 2]].unsqueeze(0))
+
+
+def test_embedding_is_drawn_anew() -> None:
+    torch.manual_seed(0)
+    table = XavierEmbedding(3, 4)
+    before = table.weight.detach().clone()
+    table.reset_parameters()
+    assert not torch.equal(table.weight, before)
