@@ -99,13 +99,15 @@ def compare(
         A row for each run (see :func:`train_one`), and each candidate's model of the first seed.
 
     Raises:
-        ValueError: If there is no candidate or seed, or a name occurs twice.
+        ValueError: If there is no candidate or seed, or a name or seed occurs twice.
     """
     names = [candidate.name for candidate in candidates]
     if not candidates or not seeds:
         raise ValueError("a comparison needs at least one candidate and one seed")
     if len(set(names)) < len(names):
         raise ValueError(f"candidates must have different names, give labels (got {', '.join(names)})")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"'seeds' must differ (got {', '.join(map(str, seeds))})")
     rows: list[dict[str, Any]] = []
     models: dict[str, Recommender] = {}
     for candidate in candidates:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import pickle
-import uuid
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -17,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import HeteroData, InMemoryDataset
 
+from pyg_mmrec.datasets._cache import load_cache, options_hash, save_cache
 from pyg_mmrec.datasets._describe import SYNONYMS, VOCABULARY, read, word_weights, write
 from pyg_mmrec.datasets._render import COLOURS, IMAGE_SIZE, SHAPES, TEXTURES, image_statistics, render
 from pyg_mmrec.typing import INTERACTS, ITEM, USER
@@ -26,7 +24,7 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 #: Raised whenever the same options give other data, so that older caches are not read.
-VERSION = 1
+VERSION = 2
 
 NUM_INTENTS = 8
 NUM_FEATURES = 64
@@ -35,6 +33,9 @@ YEAR = 365 * 24 * 3600
 
 #: For each attribute, how many of its values an intent likes.
 LIKED = {"colour": 2, "shape": 2, "texture": 2, "material": 2, "size": 1}
+
+#: Tastes of each intent: all ways to settle on one liked value of each attribute.
+NUM_TASTES = 16
 
 #: Users whose interactions are drawn together, and items that are rendered or described together.
 USER_BLOCK, ITEM_BLOCK = 1 << 16, 1 << 10
@@ -78,42 +79,45 @@ class _Options:
 
     @property
     def key(self) -> str:
-        """A short hash of all options and the generator's version."""
-        return hashlib.sha256(json.dumps([VERSION, asdict(self)], sort_keys=True).encode()).hexdigest()[:16]
+        """A hash of all options and the generator's version."""
+        return options_hash(version=VERSION, **asdict(self))
 
 
 class AttributeShop(InMemoryDataset):
     r"""A synthetic multimodal shop, drawn from planted attributes, intents and probabilities that are all stored.
 
     Nothing is downloaded. ``dataset[0]`` is a :class:`~torch_geometric.data.HeteroData` in the package's keys, so every
-    model runs on it; beside them it holds the truth it was drawn from, so that what a model has found can be measured.
+    model runs on it. Beside them it holds the truth it was drawn from, so that what a model finds can be measured.
 
     **Items.** Five attributes are drawn independently and evenly. Colour (8 values) and shape (6) are visible in both
     modalities, texture (6) only in the image, material (6) and size (4) only in the text. Images are rendered with
     random position, scale, tilt, tint and noise. Texts are two sentences from random templates, with three synonyms
-    for each value, random brands and fillers, and attributes left out now and then. The features see images and texts
-    only: ``x_image`` holds the principal components of hue histograms, coloured area and power spectra, ``x_text`` those
-    of TF-IDF weights.
+    for each value, random brands and fillers, and attributes left out now and then. Features are computed from the
+    images and texts alone: ``x_image`` holds the principal components of hue histograms, coloured area and power
+    spectra, ``x_text`` those of TF-IDF weights.
 
-    **Intents.** Each of 8 intents likes two colours, shapes, textures and materials and one size. With
-    :math:`\textrm{match}_{ik}` the share of item :math:`i`'s five attributes that intent :math:`k` likes,
+    **Intents.** Each of 8 intents likes two colours, shapes, textures and materials and one size. Who has an intent
+    settles on one of its 16 tastes, a single liked value of each attribute. With :math:`\textrm{match}_{it}` the share
+    of item :math:`i`'s five attributes that taste :math:`t` likes,
 
     .. math::
-        p(i \mid k) \propto \textrm{popularity}_i \exp(\textrm{strength} \cdot \textrm{match}_{ik}), \qquad
+        p(i \mid t) \propto \textrm{popularity}_i \exp(\textrm{strength} \cdot \textrm{match}_{it}), \qquad
         \textrm{popularity}_i \propto \textrm{rank}_i^{-\textrm{exponent}},
 
-    where ranks are random. A user mixes one to three intents with Dirichlet(1) weights :math:`w_u`.
+    where ranks are random. A user mixes one to three intents with Dirichlet(1) weights :math:`w_u` and has one random
+    taste :math:`t_{uk}` of each.
 
-    **Interactions.** A user has 5 interactions and a geometric number more, at uniform times of one year. Each comes from
-    popularity alone with probability ``noise``, else from an intent drawn from :math:`w_u`. Items that the user has
-    already or that are not out yet are refused and drawn again (after 64 refusals uniformly, which the defaults do not
-    reach). Items are out from the start, but a share ``cold_fraction`` comes out in the last tenth of the year.
+    **Interactions.** A user has 5 interactions and a geometric number more, at uniform times of one year. Each comes
+    from popularity alone with probability ``noise``, else from the user's taste of an intent drawn from :math:`w_u`. An
+    item that the user has already or that is not out yet is refused and drawn again; after 64 refusals, which the
+    defaults do not reach, it is drawn uniformly. Items are out from the start, except a share ``cold_fraction`` that
+    comes out at random times in the last tenth of the year.
 
     **Planted truth.** One inner product is the probability that an interaction, before refusals, is with an item:
 
     .. math::
-        \langle \textrm{intent}_u, \textrm{affinity}_i \rangle
-        = (1 - \textrm{noise}) \sum_k w_{uk}\, p(i \mid k) + \textrm{noise} \cdot \textrm{popularity}_i
+        \langle \textrm{preference}_u, \textrm{affinity}_i \rangle
+        = (1 - \textrm{noise}) \sum_k w_{uk}\, p(i \mid t_{uk}) + \textrm{noise} \cdot \textrm{popularity}_i
 
     ===================================  ===========================================================================
     key                                  content
@@ -123,9 +127,11 @@ class AttributeShop(InMemoryDataset):
     ``item.image``                       uint8 ``[I, 3, 32, 32]``
     ``item.tokens``                      int64 ``[I, T]``, indices into :attr:`vocabulary`, padded with 0
     ``item.x_image``, ``item.x_text``    float32 ``[I, 64]`` features
-    ``item.affinity``                    float32 ``[I, 9]``, eight columns :math:`p(i \mid k)`, then popularity
+    ``item.affinity``                    float32 ``[I, 129]``, :math:`p(i \mid t)` by intent and taste, then popularity
     ``item.release_time``                int64 ``[I]``, seconds since the start of the year
-    ``user.intent``                      float32 ``[U, 9]``, :math:`(1 - \textrm{noise})\, w_u`, then ``noise``
+    ``user.intent``                      float32 ``[U, 8]``, the weights :math:`w_u`
+    ``user.preference``                  float32 ``[U, 129]``, :math:`(1 - \textrm{noise})\, w_{uk}` at the user's taste
+                                         of intent k, zero at its other tastes, then ``noise``
     ``user.dominant_intent``             int64 ``[U]``, the intent of the largest weight
     ``user.dominant_share``              float32 ``[U]``, that weight
     ``interacts.edge_index``             int64 ``[2, E]``, sorted by user, then time; no pair twice
@@ -144,8 +150,8 @@ class AttributeShop(InMemoryDataset):
         seed: Seed of all randomness.
         interactions_per_user: Mean number of interactions a user, from 5 to a quarter of the items. A user has at least
             5 and at most a third of the items.
-        preference_strength: Logarithm of the likelihood ratio, within an intent and at equal popularity, of an item that
-            matches in all five attributes against one that matches in none, from 0 (intents mean nothing) to 30.
+        preference_strength: Logarithm of the likelihood ratio, within a taste and at equal popularity, of an item
+            that matches in all five attributes against one that matches in none, from 0 (intents mean nothing) to 30.
         popularity_exponent: Zipf exponent of popularity, from 0 (all alike) to 3.
         noise: Probability from 0 to 1 that an interaction follows popularity alone.
         cold_fraction: Share of items, from 0 to 0.5, that come out in the last tenth of the year.
@@ -157,12 +163,12 @@ class AttributeShop(InMemoryDataset):
 
     Example:
         >>> import tempfile
-        >>> from pyg_mmrec.datasets.attribute_shop import AttributeShop
+        >>> from pyg_mmrec.datasets import AttributeShop
         >>> dataset = AttributeShop(tempfile.mkdtemp(), num_users=30, num_items=60)
         >>> data = dataset[0]
         >>> data['item'].image.shape, data['item'].x_text.shape
         (torch.Size([60, 3, 32, 32]), torch.Size([60, 64]))
-        >>> data['item'].affinity.sum(dim=0).allclose(torch.ones(9))
+        >>> data['item'].affinity.sum(dim=0).allclose(torch.ones(129))
         True
         >>> item = int(data['user', 'interacts', 'item'].edge_index[1, 0])
         >>> set(dataset.text(item).lower().replace('.', '').split()) <= set(dataset.vocabulary)
@@ -194,8 +200,8 @@ class AttributeShop(InMemoryDataset):
         seed: int = 0,
         *,
         interactions_per_user: float = 12.0,
-        preference_strength: float = 8.0,
-        popularity_exponent: float = 0.7,
+        preference_strength: float = 12.0,
+        popularity_exponent: float = 0.5,
         noise: float = 0.1,
         cold_fraction: float = 0.05,
         transform: Callable[[HeteroData], HeteroData] | None = None,
@@ -212,16 +218,30 @@ class AttributeShop(InMemoryDataset):
             cold_fraction=cold_fraction,
         )
         super().__init__(os.fspath(root), transform, force_reload=force_reload)
-        data = None if force_reload else _load(self.processed_paths[0])
-        if data is None:
-            data = _generate(self.options)
-            _save(data, self.processed_paths[0])
-        self.data = data
+        cached = self._cached()
+        self.data = self._made() if cached is None else cached
+
+    def _cached(self) -> HeteroData | None:
+        """The graph in the cache; None where there is none that can be read, or it is not wanted."""
+        path = Path(self.processed_paths[0])
+        if self.force_reload or not path.exists():
+            return None
+        try:
+            return HeteroData.from_dict(load_cache(path, self.options.key)["data"])
+        except ValueError as error:
+            warnings.warn(f"{path} is not a usable cache ({error}); making the data anew", stacklevel=3)
+            return None
+
+    def _made(self) -> HeteroData:
+        """The graph, drawn now and written to the cache."""
+        data = _generate(self.options)
+        save_cache(Path(self.processed_paths[0]), self.options.key, {"data": data.to_dict()})
+        return data
 
     @property
     def processed_file_names(self) -> list[str]:
         """The one cache file; its name depends on all arguments that decide the data."""
-        return [f"attribute_shop_{self.options.key}.pt"]
+        return [f"attribute_shop_{self.options.key[:16]}.pt"]
 
     @property
     def vocabulary(self) -> list[str]:
@@ -243,43 +263,20 @@ class AttributeShop(InMemoryDataset):
         return read(tokens)
 
 
-def _load(path: str) -> HeteroData | None:
-    """The cached graph, or None where there is none that can be read."""
-    if not os.path.exists(path):
-        return None
-    try:
-        return HeteroData.from_dict(torch.load(path, weights_only=True))
-    except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        warnings.warn(f"the cache '{path}' cannot be read and is made anew ({reason})", stacklevel=3)
-        return None
-
-
-def _save(data: HeteroData, path: str) -> None:
-    """Writes the cache so that a reader sees all of it or nothing."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    partial = f"{path}.{uuid.uuid4().hex}.tmp"
-    try:
-        torch.save(data.to_dict(), partial)
-        os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
-
-
 def _generate(options: _Options) -> HeteroData:
     """Draws everything; separate streams keep the catalogue apart from what users do."""
-    streams = [np.random.default_rng(seed) for seed in np.random.SeedSequence(options.seed).spawn(5)]
+    streams = [np.random.default_rng(seed) for seed in np.random.SeedSequence(options.seed).spawn(6)]
     attributes, contents = _catalogue(streams[0], options.num_items)
     affinity = _affinity(streams[1], attributes, options)
     weight = _mixtures(streams[2], options.num_users)
-    intent = np.column_stack([(1 - options.noise) * weight, np.full(options.num_users, options.noise)])
+    taste = streams[5].integers(NUM_TASTES, size=weight.shape)
     release = _release_times(streams[3], options)
-    edge_index, time, source = _interactions(streams[4], intent, affinity, release, options.interactions_per_user)
+    edge_index, time, source = _interactions(streams[4], options, weight, taste, affinity, release)
 
     data = HeteroData()
     data[USER].num_nodes = options.num_users
-    data[USER].intent = torch.from_numpy(intent.astype(np.float32))
+    data[USER].intent = torch.from_numpy(weight.astype(np.float32))
+    data[USER].preference = torch.from_numpy(_preference(weight, taste, options.noise))
     data[USER].dominant_intent = torch.from_numpy(weight.argmax(axis=1))
     data[USER].dominant_share = torch.from_numpy(weight.max(axis=1).astype(np.float32))
     data[ITEM].num_nodes = options.num_items
@@ -332,15 +329,27 @@ def _principal_components(x: Floats) -> Floats:
 
 
 def _affinity(rng: np.random.Generator, attributes: dict[str, Ints], options: _Options) -> Doubles:
-    """Probabilities of the items: one column for each intent, the last for popularity alone; columns sum to one."""
+    """Probabilities of the items: a column for each taste of each intent, the last for popularity alone."""
     popularity = (1.0 + rng.permutation(options.num_items)) ** -options.popularity_exponent
-    match = np.zeros((options.num_items, NUM_INTENTS))
-    for name, value in attributes.items():
-        match += _liked(rng, len(AttributeShop.attributes[name]), LIKED[name])[value] / len(attributes)
-    match = np.column_stack([match, np.zeros(options.num_items)])
+    match = np.zeros((options.num_items, NUM_INTENTS, NUM_TASTES))
+    taste = np.arange(NUM_TASTES)
+    for place, (name, value) in enumerate(attributes.items()):
+        liked = _liked(rng, len(AttributeShop.attributes[name]), LIKED[name])
+        for intent in range(NUM_INTENTS):
+            values = np.flatnonzero(liked[:, intent])
+            match[:, intent] += value[:, None] == values[(taste >> place) % values.size]
+    match = np.column_stack([match.reshape(options.num_items, -1), np.zeros(options.num_items)]) / len(attributes)
     affinity = popularity[:, None] * np.exp(options.preference_strength * match)
     normalized: Doubles = affinity / affinity.sum(axis=0)
     return normalized
+
+
+def _preference(weight: Doubles, taste: Ints, noise: float) -> Floats:
+    """``[num_users, 129]`` weights of the columns of ``affinity``; rows sum to one."""
+    preference = np.zeros((*weight.shape, NUM_TASTES), dtype=np.float32)
+    np.put_along_axis(preference, taste[:, :, None], (1 - noise) * weight[:, :, None], axis=2)
+    last = np.full((len(weight), 1), noise, dtype=np.float32)
+    return np.concatenate([preference.reshape(len(weight), -1), last], axis=1)
 
 
 def _liked(rng: np.random.Generator, num_values: int, num_liked: int) -> NDArray[np.bool_]:
@@ -371,11 +380,11 @@ def _release_times(rng: np.random.Generator, options: _Options) -> Ints:
 
 
 def _interactions(
-    rng: np.random.Generator, intent: Doubles, affinity: Doubles, release: Ints, mean: float
+    rng: np.random.Generator, options: _Options, weight: Doubles, taste: Ints, affinity: Doubles, release: Ints
 ) -> tuple[Ints, Ints, Ints]:
     """Edges, times and intents of all interactions, in blocks of users."""
-    num_users, num_items = len(intent), len(affinity)
-    extra = rng.geometric(1 / (1 + mean - MIN_INTERACTIONS), size=num_users) - 1
+    num_users, num_items = options.num_users, options.num_items
+    extra = rng.geometric(1 / (1 + options.interactions_per_user - MIN_INTERACTIONS), size=num_users) - 1
     count = np.minimum(MIN_INTERACTIONS + extra, num_items // 3)
     uniform = np.full((num_items, 1), 1 / num_items)
     cdf = np.ascontiguousarray(np.column_stack([affinity, uniform]).cumsum(axis=0).T)
@@ -389,9 +398,12 @@ def _interactions(
         user = edge_index[0, edges]
         moment = rng.integers(0, YEAR, size=user.size)
         time[edges] = moment[np.lexsort((moment, user))]
-        threshold = intent[start : start + USER_BLOCK].cumsum(axis=1)[user - start, :-1]
-        source[edges] = (rng.random((user.size, 1)) >= threshold).sum(axis=1)
-        edge_index[1, edges] = _draw_items(rng, user - start, time[edges], source[edges], cdf, release)
+        threshold = (1 - options.noise) * weight[start : start + USER_BLOCK].cumsum(axis=1)[user - start]
+        intent = (rng.random((user.size, 1)) >= threshold).sum(axis=1)
+        own_taste = taste[user, np.minimum(intent, NUM_INTENTS - 1)]
+        row = np.where(intent < NUM_INTENTS, intent * NUM_TASTES + own_taste, NUM_INTENTS * NUM_TASTES)
+        edge_index[1, edges] = _draw_items(rng, user - start, time[edges], row, cdf, release)
+        source[edges] = row // NUM_TASTES
     source[source >= NUM_INTENTS] = -1
     return edge_index, time, source
 

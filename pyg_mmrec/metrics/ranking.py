@@ -49,7 +49,7 @@ def parse_metric(name: str) -> tuple[str, int]:
     if match is None or int(match[2]) < 1:
         raise ValueError(f"a metric is written kind@k, such as 'recall@20', with k at least 1 (got {name!r})")
     if match[1] not in kinds:
-        near = difflib.get_close_matches(match[1], kinds, 1)
+        near = difflib.get_close_matches(match[1].lower(), kinds, 1)
         hint = f"did you mean '{near[0]}@{match[2]}'" if near else f"known are {', '.join(kinds)}"
         raise ValueError(f"unknown metric {name!r}: {hint}")
     return match[1], int(match[2])

@@ -207,7 +207,8 @@ class Recommender(torch.nn.Module, ABC):
         try:
             model.load_state_dict(state)
         except RuntimeError as error:
-            raise ValueError(f"the weights in '{folder}' do not fit its config.json: {error}") from None
+            reason = " ".join(str(error).split())  # torch writes a line per weight
+            raise ValueError(f"the weights in '{folder}' do not fit its config.json: {reason}") from None
         return model
 
 

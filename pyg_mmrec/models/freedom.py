@@ -113,7 +113,7 @@ class FREEDOM(Recommender):
     def resample(self, data: HeteroData, generator: torch.Generator) -> HeteroData:
         """Degree-sensitive edge pruning (Eq. 5 and 6): draws edges without replacement, normalises what is kept."""
         edge_index = interactions(data)
-        num_kept = int(edge_index.size(1) * (1 - self.pruning))
+        num_kept = int(round(edge_index.size(1) * (1 - self.pruning), 6))  # 200 * (1 - 0.8) is 39.99...
         num_users, num_items = num_users_items(data)
         user, item = edge_index
         degree_user = torch.bincount(user, minlength=num_users)[user]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,10 +68,10 @@ def load_checkpoint(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
         raise FileNotFoundError(f"there is no checkpoint '{path}' to resume from: start without 'resume'")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+    except Exception as error:  # an unpickler fails in any way on damaged bytes
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"'{path}' is not a readable checkpoint: {reason}") from None
-    if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
+    if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT or "settings" not in checkpoint:
         raise ValueError(f"'{path}' is not a checkpoint of format {FORMAT}: start a new run")
     written: dict[str, Any] = checkpoint["settings"]
     for key in sorted(written.keys() | settings.keys()):

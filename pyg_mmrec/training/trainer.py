@@ -176,6 +176,7 @@ class Trainer:
             "model": type(model).__name__,
             **{f"model.{key}": value for key, value in model.config().items()},
             **{key: getattr(self, key) for key in keys},
+            "metrics": list(self.evaluator.metrics),
             "precision": self.fabric._precision.precision,
             "world_size": self.fabric.world_size,
         }
@@ -350,15 +351,15 @@ class _Run:
         content: dict[str, Any] = {
             "format": FORMAT,
             "settings": self.settings,
-            "model": self.model,
+            "model": self.module.state_dict(),
             "best": self.best,
             "progress": asdict(self.state),
-            **{f"optimizer{i}": optimizer for i, optimizer in enumerate(self.optimizers)},
+            **{f"optimizer{i}": optimizer.state_dict() for i, optimizer in enumerate(self.optimizers)},
         }
         if self.scheduler is not None:
             content["scheduler"] = self.scheduler.state_dict()
         if self.fabric.is_global_zero:
-            write_atomically(folder.checkpoint, lambda path: self.fabric.save(path, content))
+            write_atomically(folder.checkpoint, lambda path: torch.save(content, path))  # fabric.save waits for all
         self.last_checkpoint = time.monotonic()
 
     def _restore(self, checkpoint: dict[str, Any]) -> None:

@@ -1,0 +1,387 @@
+"""The commands and their arguments."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from jsonargparse import Namespace
+from lightning_fabric.utilities import rank_zero_only
+
+from pyg_mmrec import __version__
+from pyg_mmrec.benchmark import (
+    Candidate,
+    compare,
+    default_split,
+    format_table,
+    prepare,
+    split_hash,
+    summarize,
+    train_one,
+)
+from pyg_mmrec.benchmark.prepare import Views
+from pyg_mmrec.cli.parser import (
+    CALLBACKS,
+    DATASETS,
+    MODELS,
+    SIZES,
+    SPLITS,
+    Parser,
+    check_argument,
+    check_names,
+    chosen,
+    fail,
+    find,
+    plain,
+)
+from pyg_mmrec.evaluation import Evaluator
+from pyg_mmrec.models import Recommender
+from pyg_mmrec.training import RunFolder, Trainer
+from pyg_mmrec.transforms import ModalKNNGraph
+from pyg_mmrec.transforms.split import InteractionSplit
+from pyg_mmrec.typing import INTERACTS, ITEM
+from pyg_mmrec.utils import modalities, num_users_items, similar_modalities
+
+CONFIG = "config.yaml"
+SPLIT = "split.json"
+
+
+def _add_data(parser: Parser, required: bool = True) -> None:
+    parser.add_argument("--config", action="config", help="YAML file with any of these arguments.")
+    parser.add_subclass_arguments(
+        tuple(DATASETS.values()),
+        "dataset",
+        skip=CALLBACKS,
+        instantiate=False,
+        required=required,
+        metavar="NAME",
+        help=f"{' or '.join(DATASETS)}; its arguments follow as --dataset.ARGUMENT.",
+    )
+    parser.add_subclass_arguments(
+        InteractionSplit,
+        "split",
+        instantiate=False,
+        required=False,
+        metavar="NAME",
+        help=f"{', '.join(SPLITS)}; by default the one that comes with the data, else RandomSplit.",
+    )
+
+
+def _add_model(parser: Parser) -> None:
+    parser.add_subclass_arguments(
+        Recommender,
+        "model",
+        skip=SIZES,
+        instantiate=False,
+        required=True,
+        metavar="NAME",
+        help=f"{', '.join(MODELS)}; its arguments follow as --model.ARGUMENT.",
+    )
+
+
+def _add_training(parser: Parser, *skip: str) -> None:
+    parser.add_class_arguments(ModalKNNGraph, "graph", skip={"node_type"})
+    parser.add_class_arguments(Trainer, "trainer", skip={"evaluator", "run_dir", "optimizer", *skip}, instantiate=False)
+    parser.add_class_arguments(Evaluator, "evaluator")
+
+
+def _train_parser() -> Parser:
+    parser = Parser(
+        usage="pyg-mmrec train --model NAME --dataset NAME [--config FILE] [options]",
+        description="Train a model, select its best epoch on validation, test it once.",
+    )
+    _add_model(parser)
+    _add_data(parser)
+    _add_training(parser)
+    parser.add_argument("--run_dir", type=str, default="", help="Folder of the run (default: runs/DATA-MODEL-SEED).")
+    parser.add_argument("--resume", action="store_true", help="Go on with the run in that folder.")
+    return parser.finish()
+
+
+def _evaluate_parser() -> Parser:
+    parser = Parser(usage="pyg-mmrec evaluate RUN_DIR [options]", description="Evaluate the model of a run.")
+    parser.add_argument("run_dir", type=str, help="Folder that 'train' wrote.")
+    parser.add_argument("--part", type=str, choices=["val", "test"], default="test", help="Held-out part.")
+    parser.add_class_arguments(Evaluator, "evaluator")
+    return parser.finish()
+
+
+def _recommend_parser() -> Parser:
+    parser = Parser(
+        usage="pyg-mmrec recommend RUN_DIR [options]",
+        description="Recommend items with the model of a run, as CSV: user, rank, item, score.",
+    )
+    parser.add_argument("run_dir", type=str, help="Folder that 'train' wrote.")
+    parser.add_argument("--users", type=int, nargs="+", default=[], help="User ids (default: all).")
+    parser.add_argument("--k", type=int, default=10, help="Items for each user.")
+    parser.add_argument("--include_seen", action="store_true", help="Also items of the user's train interactions.")
+    parser.add_argument("--output", type=str, default="", help="File to write (default: standard output).")
+    return parser.finish()
+
+
+def _compare_parser() -> Parser:
+    parser = Parser(
+        usage="pyg-mmrec compare --dataset NAME [--models NAME ...] [--config FILE] [options]",
+        description="Train several models with several seeds on one split; mean and deviation of test metrics.",
+    )
+    parser.add_argument("--models", type=str, nargs="+", default=list(MODELS), help="Names of models.")
+    parser.add_argument(
+        "--init_args",
+        type=dict[str, dict[str, Any]],
+        default={},
+        help="Arguments by model, as YAML: '{LightGCN: {num_layers: 2}}'.",
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="Seeds.")
+    parser.add_argument("--show", type=str, nargs="+", default=["recall@20", "ndcg@20"], help="Metrics in the table.")
+    parser.add_argument("--output", type=str, default="", help="CSV file for one row a run.")
+    _add_data(parser)
+    _add_training(parser, "seed")
+    return parser.finish()
+
+
+def _datasets_parser() -> Parser:
+    parser = Parser(
+        usage="pyg-mmrec datasets [--dataset NAME] [options]", description="List the data sets, or describe one."
+    )
+    _add_data(parser, required=False)
+    return parser.finish()
+
+
+def _views(parsed: Namespace, models: Sequence[type[Recommender]], graph: ModalKNNGraph) -> tuple[Views, str]:
+    """The views of the chosen data and split, and the split's protocol."""
+    cls, arguments = chosen("dataset", parsed.dataset)
+    data = cls(**arguments)[0]
+    split = _split(parsed) or default_split(data)
+    return prepare(data, models, split, graph), split.protocol
+
+
+def _split(parsed: Namespace) -> InteractionSplit | None:
+    if parsed.split is None:
+        return None
+    cls, arguments = chosen("split", parsed.split)
+    split: InteractionSplit = cls(**arguments)
+    return split
+
+
+def _trainer_args(config: Namespace) -> dict[str, Any]:
+    """Arguments of the trainer beside the seed; it is built once the run's folder is known."""
+    arguments = {**config.trainer.as_dict(), "evaluator": config.evaluator}
+    arguments.pop("seed", None)
+    return arguments
+
+
+def _run_dir(parsed: Namespace) -> Path:
+    """The folder of a run that may start or go on there."""
+    data, model = (parsed[key].class_path.rpartition(".")[2] for key in ("dataset", "model"))
+    data = parsed.dataset.get("init_args", {}).get("name", data)
+    path = Path(parsed.run_dir or f"runs/{data}-{model}-{parsed.trainer.seed}")
+    if path.exists() and not path.is_dir():
+        fail(f"'{path}' is not a folder: choose another --run_dir")
+    if RunFolder.holds_run(path) and not parsed.resume:
+        fail(f"'{path}' already holds a run: add --resume to go on with it or choose another --run_dir")
+    if parsed.resume and not RunFolder.holds_run(path):
+        fail(f"'{path}' holds no run to go on with: start one without --resume")
+    return path
+
+
+def _train(parser: Parser, parsed: Namespace) -> None:
+    run_dir = _run_dir(parsed)
+    config = parser.instantiate(parsed)
+    model, init_args = chosen("model", parsed.model)
+    views, protocol = _views(parsed, [model], config.graph)
+    facts = {"protocol": protocol, "split_hash": split_hash(views)}
+    if parsed.resume:
+        _check_split(run_dir, views)
+    else:
+        _write_start(run_dir, parser, parsed, facts)
+    arguments = _trainer_args(config)
+    try:
+        _, row = train_one(
+            Candidate(model, init_args), views, parsed.trainer.seed, run_dir=run_dir, resume=parsed.resume, **arguments
+        )
+    except KeyboardInterrupt:
+        folder, path = shlex.quote(str(run_dir)), shlex.quote(str(run_dir / CONFIG))
+        fail(f"stopped; go on with: pyg-mmrec train --config {path} --run_dir {folder} --resume")
+    _write_result(run_dir, row | facts)
+
+
+@rank_zero_only
+def _write_start(run_dir: Path, parser: Parser, parsed: Namespace, facts: dict[str, Any]) -> None:
+    """Writes what the run is made from; of several processes the first does."""
+    RunFolder(run_dir)
+    parser.save(parsed, str(run_dir / CONFIG), overwrite=True)
+    _write_json(run_dir / SPLIT, facts)
+
+
+@rank_zero_only
+def _write_result(run_dir: Path, row: dict[str, Any]) -> None:
+    """Writes and prints what the run came to; of several processes the first does."""
+    _write_json(run_dir / "result.json", row)
+    names = [key.removeprefix("val_") for key in row if key.startswith("val_")]
+    print(f"{'metric':>14}  {'validation':>10}  {'test':>10}   (best epoch {row['best_epoch']} of {row['num_epochs']})")
+    for name in names:
+        print(f"{name:>14}  {row[f'val_{name}']:>10.4f}  {row[f'test_{name}']:>10.4f}")
+    print(f"run folder: {run_dir}")
+
+
+def _evaluate(parser: Parser, parsed: Namespace) -> None:
+    evaluator = parser.instantiate(parsed).evaluator
+    views, model = _load_run(Path(parsed.run_dir))
+    for name, value in evaluator(model, views[1 if parsed.part == "val" else 2]).items():
+        print(f"{name:>14}  {value:.6f}")
+
+
+def _recommend(parser: Parser, parsed: Namespace) -> None:
+    _check_output(parsed.output)
+    (view, _, _), model = _load_run(Path(parsed.run_dir))
+    users = torch.tensor(parsed.users or range(num_users_items(view)[0]))
+    scores, items = model.recommend(view, users, parsed.k, exclude_seen=not parsed.include_seen)
+    table = pd.DataFrame(
+        {
+            "user": users.repeat_interleave(parsed.k).numpy(),
+            "rank": torch.arange(1, parsed.k + 1).repeat(users.numel()).numpy(),
+            "item": items.flatten().numpy(),
+            "score": scores.flatten().numpy(),
+        }
+    )
+    table[table["item"] >= 0].to_csv(parsed.output or sys.stdout, index=False)
+
+
+def _compare(parser: Parser, parsed: Namespace) -> None:
+    _check_output(parsed.output)
+    candidates = _candidates(parsed.models, parsed.init_args)
+    config = parser.instantiate(parsed)
+    for name in parsed.show:
+        if name not in config.evaluator.metrics:
+            fail(f"--show {name} is not evaluated: name it in --evaluator.metrics")
+    views, protocol = _views(parsed, [candidate.model for candidate in candidates], config.graph)
+    runs, _ = compare(candidates, views, parsed.seeds, **_trainer_args(config))
+    if parsed.output:
+        runs.assign(protocol=protocol, split_hash=split_hash(views)).to_csv(parsed.output, index=False)
+    print(format_table(summarize(runs, parsed.show), parsed.show))
+
+
+def _candidates(names: Sequence[str], init_args: dict[str, dict[str, Any]]) -> list[Candidate]:
+    """The models to compare, their arguments checked as those of ``train`` are."""
+    for name in init_args:
+        find("model", name)
+        if name not in names:
+            fail(f"--init_args names {name}, which is not among --models")
+    parser = Parser()
+    _add_model(parser)
+    candidates = []
+    for name in names:
+        cls, given = find("model", name), init_args.get(name, {})
+        for key in given:
+            check_argument("model", cls, key)
+        choice = parser.parse_object({"model": {"class_path": name, "init_args": given}}).model
+        candidates.append(Candidate(*chosen("model", choice)))
+    return candidates
+
+
+def _datasets(parser: Parser, parsed: Namespace) -> None:
+    if parsed.get("dataset") is None:
+        for name, dataset in DATASETS.items():
+            print(f"{name:>16}  {plain((inspect.getdoc(dataset) or '').splitlines()[0])}")
+        return
+    cls, arguments = chosen("dataset", parsed.dataset)
+    data = cls(**arguments)[0]
+    num_users, num_items = num_users_items(data)
+    split = _split(parsed) or default_split(data)
+    parts = [view[INTERACTS].edge_label_index.size(1) for view in split(data)]
+    facts = {
+        "users": f"{num_users:,}",
+        "items": f"{num_items:,}",
+        "interactions": f"{data[INTERACTS].edge_index.size(1):,}",
+        "split": f"{split}: train {parts[0]:,}, validation {parts[1]:,}, test {parts[2]:,}",
+        "features": ", ".join(f"{name} {data[ITEM][f'x_{name}'].size(1)}" for name in modalities(data)) or "none",
+        "item graphs": ", ".join(similar_modalities(data)) or "none",
+    }
+    for name, fact in facts.items():
+        print(f"{name:>14}  {fact}")
+
+
+def _load_run(run_dir: Path) -> tuple[Views, Recommender]:
+    """The views that a run trained on, made again from its configuration, and its best model."""
+    path = run_dir / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f"'{run_dir}' has no {CONFIG}: is it a folder that 'pyg-mmrec train' wrote?")
+    folder = run_dir / "model"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"'{run_dir}' has no finished model: go on with 'pyg-mmrec train ... --resume'")
+    check_names(["--config", str(path)])
+    train = _train_parser()
+    parsed = train.parse_args(["--config", str(path)])
+    try:
+        model = Recommender.from_pretrained(folder)
+    except TypeError as error:
+        raise ValueError(f"'{folder / 'config.json'}' does not hold the arguments of its model: {error}") from None
+    views, _ = _views(parsed, [type(model)], train.instantiate(parsed).graph)
+    _check_split(run_dir, views)
+    return views, model
+
+
+def _check_split(run_dir: Path, views: Views) -> None:
+    """Refuses other interactions than a run started with."""
+    if split_hash(views) not in (run_dir / SPLIT).read_text(encoding="utf-8"):
+        raise ValueError(f"the interactions or their split are not those of the run in '{run_dir}': start a new run")
+
+
+def _check_output(path: str) -> None:
+    """Refuses a file that cannot be written, before any work is done for it."""
+    if path and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
+        fail(f"--output {path} cannot be written: name a file in a folder that exists")
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+#: Parser, function and help of each command.
+COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Parser, Namespace], None], str]] = {
+    "train": (_train_parser, _train, "train a model"),
+    "evaluate": (_evaluate_parser, _evaluate, "evaluate the model of a run"),
+    "recommend": (_recommend_parser, _recommend, "recommend items to users"),
+    "compare": (_compare_parser, _compare, "compare models over seeds"),
+    "datasets": (_datasets_parser, _datasets, "list or describe data sets"),
+}
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    sys.stderr.write(f"pyg-mmrec: warning: {' '.join(str(message).split())}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command; bad input ends it with one line and status 2."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    warnings.showwarning = _show_warning
+    check_names(argv)
+    parser = Parser(
+        prog="pyg-mmrec", usage="pyg-mmrec COMMAND ...", description="Graph learning for multimodal recommendation."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subcommands(required=True)
+    parsers = {name: build() for name, (build, _, _) in COMMANDS.items()}
+    for name, (_, _, summary) in COMMANDS.items():
+        commands.add_subcommand(name, parsers[name], help=summary)
+    parsed = parser.parse_args(argv)
+    name = parsed.subcommand
+    try:
+        COMMANDS[name][1](parsers[name], parsed[name])
+    except KeyboardInterrupt:
+        fail("stopped")
+    except BrokenPipeError:  # the reader of the output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, OSError, ImportError, ArithmeticError, MemoryError, RuntimeError) as error:
+        if os.environ.get("PYG_MMREC_DEBUG"):
+            raise
+        fail(f"{error}" + (" (PYG_MMREC_DEBUG=1 shows where)" if isinstance(error, RuntimeError) else ""))

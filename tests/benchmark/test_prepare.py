@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch_geometric.data import HeteroData
+
+from pyg_mmrec.benchmark import default_split, prepare
+from pyg_mmrec.models import BPRMF, FREEDOM
+from pyg_mmrec.transforms import LabelSplit, LeaveLastOut, ModalKNNGraph, RandomSplit
+from pyg_mmrec.typing import INTERACTS, similar
+
+NUM_USERS, NUM_ITEMS = 6, 12
+
+
+@pytest.fixture
+def data() -> HeteroData:
+    """Every user has six of twelve items; features of two modalities."""
+    generator = torch.Generator().manual_seed(0)
+    item = torch.stack([torch.randperm(NUM_ITEMS, generator=generator)[:6] for _ in range(NUM_USERS)])
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = NUM_USERS, NUM_ITEMS
+    data["item"].x_image = torch.randn(NUM_ITEMS, 4, generator=generator)
+    data["item"].x_text = torch.randn(NUM_ITEMS, 3, generator=generator)
+    data[INTERACTS].edge_index = torch.stack([torch.arange(NUM_USERS).repeat_interleave(6), item.flatten()])
+    return data
+
+
+def test_data_with_labels_is_split_by_them(data: HeteroData) -> None:
+    assert isinstance(default_split(data), RandomSplit)
+    data[INTERACTS].split = torch.tensor([0, 0, 0, 0, 1, 2] * NUM_USERS)
+    assert isinstance(default_split(data), LabelSplit)
+    train, val, test = prepare(data, [BPRMF])
+    assert torch.equal(val[INTERACTS].edge_label_index, data[INTERACTS].edge_index[:, 4::6])
+    assert torch.equal(test[INTERACTS].edge_label_index, data[INTERACTS].edge_index[:, 5::6])
+    assert train[INTERACTS].edge_index.size(1) == 4 * NUM_USERS
+
+
+def test_the_given_split_is_used(data: HeteroData) -> None:
+    data[INTERACTS].split = torch.tensor([0, 0, 0, 0, 1, 2] * NUM_USERS)
+    _, _, test = prepare(data, [BPRMF], LeaveLastOut(by="order", strict=True))
+    assert torch.equal(test[INTERACTS].edge_label_index, data[INTERACTS].edge_index[:, 5::6])
+    assert test["user"].seen_item.numel() == 5 * NUM_USERS  # strict: validation items too
+
+
+def test_item_graphs_are_built_for_models_that_read_them(data: HeteroData) -> None:
+    assert all(len(view.edge_types) == 1 for view in prepare(data, [BPRMF], graph=ModalKNNGraph(k=2)))
+    for view in prepare(data, [BPRMF, FREEDOM], graph=ModalKNNGraph(k=2)):
+        assert view[similar("item", "image")].edge_index.size(1) == 2 * NUM_ITEMS
+        assert view[similar("item", "text")].edge_index.size(1) == 2 * NUM_ITEMS
+    assert len(data.edge_types) == 1  # the input is as it was
+
+
+def test_item_graphs_of_the_data_are_kept(data: HeteroData) -> None:
+    own = torch.tensor([[0, 1], [1, 0]])
+    data[similar("item", "text")].edge_index, data[similar("item", "text")].edge_weight = own, torch.ones(2)
+    train, _, _ = prepare(data, [FREEDOM], graph=ModalKNNGraph(k=3))
+    assert torch.equal(train[similar("item", "text")].edge_index, own)
+    assert train[similar("item", "image")].edge_index.size(1) == 3 * NUM_ITEMS
+
+
+def test_ten_neighbours_by_default(data: HeteroData) -> None:
+    train, _, _ = prepare(data, [FREEDOM])
+    assert train[similar("item", "text")].edge_index.size(1) == 10 * NUM_ITEMS
