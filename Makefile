@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
-WHEELS ?= $(HOME)/.cache/pyg_mmrec/wheels
+WHEEL_CACHE ?= $(HOME)/.cache/pyg_mmrec/wheels
+WHEELS = $(WHEEL_CACHE)/$(shell $(PY) -c 'import sys, importlib.metadata as m; print(f"{sys.implementation.cache_tag}-torch{m.version(\"torch\")}")')
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 export OMP_WAIT_POLICY := PASSIVE
@@ -25,15 +26,18 @@ docs: $(VENV)/.docs
 	$(PY) -m sphinx -W --keep-going -b html docs docs/_build/html
 
 # torch-scatter and torch-sparse have no wheels for most versions of torch: built once, against the installed torch, and
-# kept by Python tag and torch version. pip's own cache knows neither, so it is left out.
-accel: export MAX_JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+# kept by Python tag and torch version. pip's own cache knows neither, so it is left out. Both are built at the same time,
+# because torch-scatter compiles its files one by one.
 accel: $(VENV)/.core
 	$(PIP) install -c constraints.txt setuptools wheel ninja
-	key=$$($(PY) -c 'import sys, torch; print(f"{sys.implementation.cache_tag}-torch{torch.__version__}")') && \
-	folder="$(WHEELS)/$$key" && mkdir -p "$$folder" && \
+	$(MAKE) -j2 wheel-torch-scatter wheel-torch-sparse
+	$(PIP) install --no-index --no-deps --find-links "$(WHEELS)" torch-scatter torch-sparse
+
+wheel-%: export MAX_JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+wheel-%:
+	mkdir -p "$(WHEELS)"
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PIP) wheel --no-cache-dir --no-build-isolation --no-deps \
-		--find-links "$$folder" --wheel-dir "$$folder" -c constraints.txt torch-scatter torch-sparse && \
-	$(PIP) install --no-index --no-deps --find-links "$$folder" torch-scatter torch-sparse
+		--find-links "$(WHEELS)" --wheel-dir "$(WHEELS)" -c constraints.txt $*
 
 clean:
 	rm -rf $(VENV) build docs/_build docs/api/generated .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -47,7 +47,7 @@ def main() -> None:
     """Makes the shop, trains, prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="a smaller shop and two seeds")
-    parser.add_argument("--root", default=str(Path(tempfile.gettempdir(), "pyg_mmrec_shop")), help="folder for the shop")
+    parser.add_argument("--root", default=str(Path(tempfile.gettempdir(), "pyg_mmrec_shop")), help="its folder")
     parser.add_argument("--shuffle", action="store_true", help="shuffle the items' features: their gain should vanish")
     args = parser.parse_args()
 
@@ -59,7 +59,7 @@ def main() -> None:
     views = prepare(data, [candidate.model for candidate in CANDIDATES], graph=ModalKNNGraph(k=10))
     print(shop, views[0], sep="\n")
     seeds = range(2 if args.small else 3)
-    runs, models = compare(CANDIDATES, views, list(seeds))
+    runs, models = compare(CANDIDATES, views, list(seeds), batch_size=512)
     print(f"\nTest results, mean and standard deviation over {len(seeds)} seeds, selected on validation:\n")
     print(format_table(summarize(runs), ["recall@10", "recall@20", "ndcg@20"]))
     show_users(models["FREEDOM"], shop, views[0])

@@ -22,7 +22,7 @@ from pyg_mmrec.evaluation import Evaluator
 from pyg_mmrec.models import BPRMF, FREEDOM, LightGCN, Popularity, Recommender, Representations
 from pyg_mmrec.nn import XavierEmbedding
 from pyg_mmrec.nn.loss import bpr_loss
-from pyg_mmrec.training import RunFolder, Trainer, TrainResult
+from pyg_mmrec.training import Trainer, TrainResult
 from pyg_mmrec.training.interrupt import deferred_interrupt
 from pyg_mmrec.typing import INTERACTS, Triplets
 from pyg_mmrec.utils import interaction_operator
@@ -618,4 +618,3 @@ def test_defaults_are_the_published_protocol() -> None:
     defaults = Trainer(accelerator="cpu")
     assert (defaults.batch_size, defaults.max_epochs, defaults.patience) == (2048, 1000, 20)
     assert defaults.monitor == "recall@20"
-    assert RunFolder.__name__ == "RunFolder"
