@@ -1,6 +1,9 @@
 """Tensors in, tensors out: sparse operators, blocked search and ranking."""
 
+from pyg_mmrec.utils.csr import to_csr
 from pyg_mmrec.utils.hetero import interactions, modalities, num_users_items, similar_modalities
+from pyg_mmrec.utils.knn import knn, usable_rows
+from pyg_mmrec.utils.negatives import NegativeSampler
 from pyg_mmrec.utils.ranking import csr_entries, rank_items, seen_items
 from pyg_mmrec.utils.sparse import (
     SparseOperator,
@@ -13,10 +16,12 @@ from pyg_mmrec.utils.sparse import (
 )
 
 __all__ = [
+    "NegativeSampler",
     "SparseOperator",
     "csr_entries",
     "interaction_operator",
     "interactions",
+    "knn",
     "layer_mean",
     "modalities",
     "normalized_weight",
@@ -25,6 +30,8 @@ __all__ = [
     "seen_items",
     "similar_modalities",
     "similarity_operators",
+    "to_csr",
+    "usable_rows",
     "with_interactions",
     "with_operators",
 ]
