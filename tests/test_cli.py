@@ -7,6 +7,7 @@ import runpy
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -262,6 +263,21 @@ def test_a_run_goes_on_with_its_own_interactions_only(run: Path, failure: Any) -
     again = ["train", "--config", run / "config.yaml", "--run_dir", run, "--resume"]
     line = failure(*again, "--split", "RandomSplit", "--split.seed", "1")
     assert f"not those of the run in '{run}'" in line
+
+
+@pytest.mark.slow
+def test_two_processes_print_one_result(data: list[str], short: list[str], tmp_path: Path, command: Any) -> None:
+    flags = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--run_dir", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "pyg_mmrec.cli", "train", "--model", "BPRMF", *data, *short, *flags],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
+    assert done.stdout.count("ndcg@20") == done.stdout.count("run folder") == 1
+    lines = command("evaluate", tmp_path).splitlines()
+    assert f"{result(tmp_path)['test_ndcg@20']:.6f}" in " ".join(lines)
 
 
 def test_a_stop_before_training_is_one_line(

@@ -8,6 +8,9 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec.typing import ITEM, feature_key, mask_key
 
+#: Rows gathered at a time: wide features in larger pieces make the allocator map fresh pages at every step.
+ROWS_AT_ONCE = 1024
+
 
 class ModalProjection(torch.nn.Module):
     r"""Projects every modality of the items to a common width, :math:`\mathbf{x}_m \mathbf{W}_m + \mathbf{b}_m`.
@@ -56,7 +59,7 @@ class ModalProjection(torch.nn.Module):
         for name, lin in self.lins.items():
             x = self._features(data, name)
             mask = data[ITEM].get(mask_key(name))
-            z = lin(x if rows is None else x[rows])
+            z = lin(x) if rows is None else torch.cat([lin(x[part]) for part in rows.split(ROWS_AT_ONCE)])
             if mask is not None:
                 z = z * (mask if rows is None else mask[rows]).unsqueeze(-1)
             out[name] = z if inverse is None else z[inverse]
