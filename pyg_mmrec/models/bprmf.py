@@ -27,7 +27,7 @@ class BPRMF(Recommender):
         num_users: Number of users.
         num_items: Number of items.
         hidden_channels: Width d of the embeddings (default: 64, the published protocol's).
-        l2_weight: :math:`\lambda` on the batch's embeddings (default: 1e-2, chosen on Amazon Baby's validation part).
+        l2_weight: :math:`\lambda` on the batch's embeddings (default: 0.1, chosen on Amazon Baby's validation part).
         l2_form: See :func:`~pyg_mmrec.nn.loss.embedding_l2`.
     """
 
@@ -37,7 +37,7 @@ class BPRMF(Recommender):
         num_items: int,
         *,
         hidden_channels: int = 64,
-        l2_weight: float = 1e-2,
+        l2_weight: float = 0.1,
         l2_form: Literal["squared", "norm"] = "squared",
     ) -> None:
         super().__init__(num_users, num_items)

@@ -177,6 +177,8 @@ class Trainer:
             **{f"model.{key}": value for key, value in model.config().items()},
             **{key: getattr(self, key) for key in keys},
             "metrics": list(self.evaluator.metrics),
+            "optimizer": self.optimizer is not None,
+            "scheduler": self.scheduler is not None,
             "precision": self.fabric._precision.precision,
             "world_size": self.fabric.world_size,
         }
