@@ -203,7 +203,10 @@ class Recommender(torch.nn.Module, ABC):
         classes = {sub.__name__: sub for sub in _subclasses(cls)}
         if name not in classes:
             raise ValueError(f"'{folder}' holds a {name}, not a {cls.__name__}: load it with {name}.from_pretrained")
-        model = classes[name](**init_args)
+        try:
+            model = classes[name](**init_args)
+        except TypeError as error:
+            raise ValueError(f"the arguments in '{folder / 'config.json'}' are not those of {name}: {error}") from None
         try:
             model.load_state_dict(state)
         except RuntimeError as error:

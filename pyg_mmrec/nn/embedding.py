@@ -15,9 +15,14 @@ class XavierEmbedding(torch.nn.Embedding):
     Shapes:
         - **input:** ``[...]`` row indices
         - **output:** ``[..., embedding_dim]``
+
+    Raises:
+        ValueError: If there is no channel.
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
+        if embedding_dim < 1:
+            raise ValueError(f"the width of embeddings, 'hidden_channels', must be positive (got {embedding_dim})")
         super().__init__(num_embeddings, embedding_dim)
 
     def reset_parameters(self) -> None:

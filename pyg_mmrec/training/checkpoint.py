@@ -69,8 +69,10 @@ def load_checkpoint(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # an unpickler fails in any way on damaged bytes
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"'{path}' is not a readable checkpoint: {reason}") from None
+        raise ValueError(
+            f"'{path}' is not a readable checkpoint ({type(error).__name__}): it is damaged or holds more than tensors "
+            f"and plain values; delete it and start a new run"
+        ) from None
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT or "settings" not in checkpoint:
         raise ValueError(f"'{path}' is not a checkpoint of format {FORMAT}: start a new run")
     written: dict[str, Any] = checkpoint["settings"]

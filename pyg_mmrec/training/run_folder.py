@@ -17,15 +17,15 @@ from pyg_mmrec.training.checkpoint import write_atomically, write_json
 class RunFolder:
     """The folder of one training run.
 
-    ================== ===========================================================
-    ``settings.json``   the model's class and arguments, the trainer's settings
-    ``environment.json`` versions, device, threads, git revision
-    ``history.csv``     a row an epoch: loss terms, validation metrics, seconds
-    ``events.*``        the same for TensorBoard, where that is installed
-    ``last.ckpt``       what resuming needs
-    ``metrics.json``    best epoch, its validation and test metrics
-    ``model/``          the best epoch's model, for ``from_pretrained``
-    ================== ===========================================================
+    ====================  ========================================================
+    ``settings.json``     the model's class and arguments, the trainer's settings
+    ``environment.json``  versions, device, threads, git revision
+    ``history.csv``       a row an epoch: loss terms, validation metrics, seconds
+    ``events.*``          the same for TensorBoard, where that is installed
+    ``last.ckpt``         what resuming needs
+    ``metrics.json``      best epoch, its validation and test metrics
+    ``model/``            the best epoch's model, for ``from_pretrained``
+    ====================  ========================================================
 
     Args:
         path: The folder; made if it is not there.

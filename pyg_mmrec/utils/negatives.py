@@ -11,7 +11,7 @@ class NegativeSampler:
     r"""Draws items uniformly among the train items that a user has no train edge to.
 
     Same distribution as drawing until no known positive comes up, without the loop: with :math:`p_0 < p_1 < \dots`
-    the places of a user's items among the n train items, draw r uniformly from the n - |p| places that are left and
+    the places of a user's items among the n train items, draw r uniformly among the places that are left and
     skip every :math:`p_j` with :math:`p_j - j \leq r`. One binary search finds them for all draws at once.
 
     Args:

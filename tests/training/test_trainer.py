@@ -466,11 +466,11 @@ def test_an_interrupt_while_validating_waits_for_the_end_of_the_epoch(tiny_split
 
 
 def test_an_interrupt_without_a_folder(tiny_split: Views) -> None:
-    model = build(BPRMF, tiny_split[0])
+    model, handler = build(BPRMF, tiny_split[0]), signal.getsignal(signal.SIGINT)
     before_call(model, 2, send_sigint)
     with pytest.raises(KeyboardInterrupt, match=r"^stopped in epoch 0 after batch 2$"):
         trainer().fit(model, *tiny_split)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_the_second_interrupt_acts_at_once() -> None:
