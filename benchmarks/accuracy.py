@@ -31,10 +31,11 @@ FOLDER = Path(__file__).parent
 KEY = ["dataset", "split_hash", "model", "init_args", "seed", "purpose"]
 
 
-def candidates(name: str, spec: dict[str, Any]) -> list[Candidate]:
-    """One candidate for each point of the grid."""
+def candidates(name: str, spec: dict[str, Any], dataset: str) -> list[Candidate]:
+    """One candidate for each point of the grid; the one that is carried over where the data set is not searched."""
     model = getattr(pyg_mmrec.models, spec.get("model", name))
-    grid = spec.get("grid", {})
+    carried = spec.get("carried_over", {}).get(dataset)
+    grid = spec.get("grid", {}) if carried is None else {key: [value] for key, value in carried.items()}
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     return [Candidate(model, {**spec.get("args", {}), **point}, label=name) for point in points]
 
@@ -86,13 +87,15 @@ def main() -> None:
 
     data = MMRecDataset(args.root, args.dataset)[0]
     split = default_split(data)
-    grids = {name: candidates(name, specs[name]) for name in args.models}
+    grids = {name: candidates(name, specs[name], args.dataset) for name in args.models}
     views = prepare(data, [grid[0].model for grid in grids.values()], split)
     facts = {"dataset": args.dataset, "protocol": split.protocol, "split_hash": split_hash(views)}
     ledger = Ledger(args.results / "accuracy_runs.csv", views, facts)
     for grid in grids.values():
         seed = args.seeds[0]
-        best = max(grid, key=lambda candidate: ledger.run(candidate, seed, "search")["val_recall@20"])
+        best = grid[0]
+        if len(grid) > 1:
+            best = max(grid, key=lambda candidate: ledger.run(candidate, seed, "search")["val_recall@20"])
         for seed in args.seeds:
             ledger.run(best, seed, "test")
     report(ledger.rows(), specs, args)
