@@ -59,7 +59,7 @@ def main() -> None:
     views = prepare(data, [candidate.model for candidate in CANDIDATES], graph=ModalKNNGraph(k=10))
     print(shop, views[0], sep="\n")
     seeds = range(2 if args.small else 3)
-    runs, models = compare(CANDIDATES, views, list(seeds), batch_size=512)
+    runs, models = compare(CANDIDATES, views, list(seeds), batch_size=512, learning_rate=2e-3)
     print(f"\nTest results, mean and standard deviation over {len(seeds)} seeds, selected on validation:\n")
     print(format_table(summarize(runs), ["recall@10", "recall@20", "ndcg@20"]))
     show_users(models["FREEDOM"], shop, views[0])
