@@ -431,7 +431,9 @@ def test_help_names_groups_and_defaults(capsys: pytest.CaptureFixture[str]) -> N
     words = " ".join(out.split())
     assert "At most so many epochs (default: 1000). --trainer.patience" in words
     assert "per-epoch graphs and dropout. (default: 0)" in words
-    assert "BPRMF, FREEDOM, LightGCN, Popularity, VBPR; its arguments follow as --model.ARGUMENT." in words
+    assert (
+        "BPRMF, FREEDOM, LightGCN, Popularity, SEA, VBPR, WithSEA; its arguments follow as --model.ARGUMENT." in words
+    )
 
 
 def test_help_of_a_model_lists_its_arguments(capsys: pytest.CaptureFixture[str]) -> None:
@@ -495,7 +497,10 @@ BAD = [
     # names
     ("train --model FREDOM {data}", "unknown model 'FREDOM'; did you mean 'FREEDOM'?"),
     ("train --model=FREDOM {data}", "unknown model 'FREDOM'; did you mean 'FREEDOM'?"),
-    ("train --model Zzz {data}", "unknown model 'Zzz'; known are BPRMF, FREEDOM, LightGCN, Popularity, VBPR"),
+    (
+        "train --model Zzz {data}",
+        "unknown model 'Zzz'; known are BPRMF, FREEDOM, LightGCN, Popularity, SEA, VBPR, WithSEA",
+    ),
     ("train --model AttributeShop {data}", "unknown model 'AttributeShop'"),
     ("train --model torch.nn.Linear {data}", "unknown model 'torch.nn.Linear'"),
     ("train --model pyg_mmrec.models.Nothing {data}", "unknown model 'pyg_mmrec.models.Nothing'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import json
 from abc import ABC, abstractmethod
@@ -141,6 +142,18 @@ class Recommender(torch.nn.Module, ABC):
         finally:
             self.train(training)
 
+    @property
+    def modal_channels(self) -> dict[str, int]:
+        """Widths of :meth:`modal_items` by modality."""
+        return {}
+
+    def modal_items(self, data: HeteroData) -> dict[str, Tensor]:
+        """By modality ``[num_items, channels]``, what the model makes of its items' features: what plug-ins act on.
+
+        Empty where the method has no representation of a single modality.
+        """
+        return {}
+
     def resample(self, data: HeteroData, generator: torch.Generator) -> HeteroData:
         """The graph that one epoch's training sees; by default the whole. Evaluation always sees the whole."""
         return data
@@ -167,11 +180,15 @@ class Recommender(torch.nn.Module, ABC):
             data: The graph.
             kwargs: The other arguments of the constructor.
         """
-        num_users, num_items = num_users_items(data)
-        sizes: dict[str, Any] = {"num_users": num_users, "num_items": num_items}
-        if "in_channels" in inspect.signature(cls.__init__).parameters:
-            sizes["in_channels"] = {name: data[ITEM][feature_key(name)].size(-1) for name in modalities(data)}
-        return cls(**(sizes | kwargs))
+        in_channels = {name: data[ITEM][feature_key(name)].size(-1) for name in modalities(data)}
+        return cls(**(cls.sizes(*num_users_items(data), in_channels) | kwargs))
+
+    @classmethod
+    def sizes(cls, num_users: int, num_items: int, in_channels: dict[str, int]) -> dict[str, Any]:
+        """Of the three sizes, those that the constructor's signature names."""
+        given = {"num_users": num_users, "num_items": num_items, "in_channels": in_channels}
+        names = inspect.signature(cls.__init__).parameters
+        return {name: value for name, value in given.items() if name in names}
 
     def save_pretrained(self, path: str | Path) -> None:
         """Writes ``model.safetensors`` and ``config.json`` (class and constructor's arguments) into a folder."""
@@ -213,6 +230,19 @@ class Recommender(torch.nn.Module, ABC):
             reason = " ".join(str(error).split())  # torch writes a line per weight
             raise ValueError(f"the weights in '{folder}' do not fit its config.json: {reason}") from None
         return model
+
+
+def find_model(name: str) -> type[Recommender]:
+    """The model of a name, among all that are defined.
+
+    Raises:
+        ValueError: If there is none; names the nearest.
+    """
+    classes = {sub.__name__: sub for cls in Recommender.__subclasses__() for sub in _subclasses(cls)}
+    if name not in classes:
+        near = difflib.get_close_matches(name, list(classes), 1)
+        raise ValueError(f"there is no model '{name}'" + (f", did you mean '{near[0]}'?" if near else ""))
+    return classes[name]
 
 
 def _subclasses(cls: type[Model]) -> Iterator[type[Model]]:

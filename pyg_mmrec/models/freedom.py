@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models.base import Recommender, Representations
 from pyg_mmrec.nn import ModalProjection, XavierEmbedding
-from pyg_mmrec.nn.conv import LightGCNConv, ModalGraphConv
+from pyg_mmrec.nn.conv import LightGCNConv, ModalGraphConv, default_graph_weights
 from pyg_mmrec.nn.loss import bpr_loss
 from pyg_mmrec.typing import ITEM, Triplets, feature_key
 from pyg_mmrec.utils import (
@@ -126,9 +126,19 @@ class FREEDOM(Recommender):
     def forward(self, data: HeteroData) -> Representations:
         """Users, and items with their modal neighbourhood added (Eq. 4, 9 and 10)."""
         graphs = similarity_operators(data)
-        h = self.item_conv(self.item_emb.weight, graphs, self._weights(list(graphs)))
+        h = self.item_conv(self.item_emb.weight, graphs, self.graph_weights or default_graph_weights(list(graphs)))
         user, item = self.conv(self.user_emb.weight, self.item_emb.weight, interaction_operator(data))
         return Representations(user, item + h)
+
+    @property
+    def modal_channels(self) -> dict[str, int]:
+        """The width of the embeddings, in each modality."""
+        return dict.fromkeys(self.projection.in_channels, self.hidden_channels)
+
+    def modal_items(self, data: HeteroData) -> dict[str, Tensor]:
+        """The projected features of each modality (Eq. 11); none without modal losses."""
+        out: dict[str, Tensor] = self.projection(self._with_features(data))
+        return out
 
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
         """BPR on the scores and on each modality's projected features (Eq. 11 to 13)."""
@@ -148,10 +158,3 @@ class FREEDOM(Recommender):
             for name, parameter in self.features.items():
                 data[ITEM][feature_key(name)] = parameter
         return data
-
-    def _weights(self, names: list[str]) -> dict[str, float]:
-        if self.graph_weights is not None:
-            return self.graph_weights
-        if names == ["image", "text"]:
-            return {"image": 0.1, "text": 0.9}
-        return dict.fromkeys(names, 1 / len(names))

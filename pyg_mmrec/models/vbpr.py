@@ -38,6 +38,10 @@ class VBPR(Recommender):
             compare with VBPR leave them out).
         l2_weight: Weight of the L2 penalty on the batch's :math:`\gamma, \theta, \beta_i` (default: 1e-2, chosen on
             Amazon Baby's validation part; the paper's weight on :math:`\mathbf{E}` and :math:`\beta'` is 0).
+        modal_l2_weight: Weight of the same penalty on the batch's :math:`\mathbf{E} \mathbf{f}_i` and
+            :math:`\langle \beta', \mathbf{f}_i \rangle` (default: 0, since the paper leaves :math:`\mathbf{E}` and
+            :math:`\beta'` free; the toolboxes that compare with VBPR penalise them with ``l2_weight``, and on few
+            interactions a model can need it).
         l2_form: See :func:`~pyg_mmrec.nn.loss.embedding_l2`.
 
     Raises:
@@ -53,6 +57,7 @@ class VBPR(Recommender):
         hidden_channels: int = 64,
         bias: bool = True,
         l2_weight: float = 1e-2,
+        modal_l2_weight: float = 0.0,
         l2_form: Literal["squared", "norm"] = "squared",
     ) -> None:
         super().__init__(num_users, num_items)
@@ -62,6 +67,7 @@ class VBPR(Recommender):
         self.hidden_channels = hidden_channels
         self.bias = bias
         self.l2_weight = l2_weight
+        self.modal_l2_weight = modal_l2_weight
         self.l2_form = l2_form
         self.user_emb = XavierEmbedding(num_users, hidden_channels)  # gamma_u
         self.item_emb = XavierEmbedding(num_items, hidden_channels)  # gamma_i
@@ -88,19 +94,32 @@ class VBPR(Recommender):
             modal=UserItem(self.user_modal_emb.weight, modal[:, : self.hidden_channels]),
         )
 
+    @property
+    def modal_channels(self) -> dict[str, int]:
+        """The width of the embeddings, in each modality."""
+        return dict.fromkeys(self.projection.in_channels, self.hidden_channels)
+
+    def modal_items(self, data: HeteroData) -> dict[str, Tensor]:
+        """The content factors E_m x_m of each modality."""
+        return {name: x[:, : self.hidden_channels] for name, x in self.projection(data).items()}
+
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
         """BPR (Eq. 8) and the L2 penalty; projects the batch's items only."""
         gamma, theta = self.user_emb(batch.user), self.user_modal_emb(batch.user)
         item = torch.stack([batch.pos_item, batch.neg_item])  # [2, B]
         user = self._users(gamma, theta)
-        score = (user * self._items(item, self._modal(self.projection(data, item)))).sum(-1)  # [2, B]
+        modal = self._modal(self.projection(data, item))  # [2, B, channels]
+        score = (user * self._items(item, modal)).sum(-1)  # [2, B]
         penalised = [gamma, theta, *self.item_emb(item)]
         if self.item_bias is not None:
             penalised += list(self.item_bias[item].unsqueeze(-1))
-        return {
+        losses = {
             "bpr": bpr_loss(*score),
             "l2": self.l2_weight * embedding_l2(*penalised, form=self.l2_form),
         }
+        if self.modal_l2_weight:
+            losses["l2_modal"] = self.modal_l2_weight * embedding_l2(*modal, form=self.l2_form)
+        return losses
 
     def _modal(self, projected: dict[str, Tensor]) -> Tensor:
         return torch.stack(list(projected.values())).sum(0)  # sum over m of E_m x_m

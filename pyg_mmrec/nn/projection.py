@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.typing import ITEM, feature_key, mask_key
+from pyg_mmrec.typing import ITEM, mask_key
+from pyg_mmrec.utils import item_features
 
 #: Rows gathered at a time: wide features in larger pieces make the allocator map fresh pages at every step.
 ROWS_AT_ONCE = 1024
@@ -57,20 +58,10 @@ class ModalProjection(torch.nn.Module):
         rows, inverse = (None, None) if index is None else index.unique(return_inverse=True)
         out = {}
         for name, lin in self.lins.items():
-            x = self._features(data, name)
+            x = item_features(data, name, self.in_channels[name])
             mask = data[ITEM].get(mask_key(name))
             z = lin(x) if rows is None else torch.cat([lin(x[part]) for part in rows.split(ROWS_AT_ONCE)])
             if mask is not None:
                 z = z * (mask if rows is None else mask[rows]).unsqueeze(-1)
             out[name] = z if inverse is None else z[inverse]
         return out
-
-    def _features(self, data: HeteroData, name: str) -> Tensor:
-        x: Tensor | None = data[ITEM].get(feature_key(name))
-        if x is None or x.size(-1) != self.in_channels[name]:
-            found = "nothing" if x is None else f"width {x.size(-1)}"
-            raise ValueError(
-                f"data['item'].{feature_key(name)} must have width {self.in_channels[name]}, as the model was built "
-                f"for (got {found})"
-            )
-        return x

@@ -1,7 +1,14 @@
 """Tensors in, tensors out: sparse operators, blocked search and ranking."""
 
 from pyg_mmrec.utils.csr import to_csr
-from pyg_mmrec.utils.hetero import interactions, modalities, num_users_items, similar_modalities
+from pyg_mmrec.utils.hetero import (
+    interactions,
+    item_features,
+    modalities,
+    modality_masks,
+    num_users_items,
+    similar_modalities,
+)
 from pyg_mmrec.utils.knn import knn, usable_rows
 from pyg_mmrec.utils.negatives import NegativeSampler
 from pyg_mmrec.utils.ranking import csr_entries, rank_items, seen_items
@@ -21,9 +28,11 @@ __all__ = [
     "csr_entries",
     "interaction_operator",
     "interactions",
+    "item_features",
     "knn",
     "layer_mean",
     "modalities",
+    "modality_masks",
     "normalized_weight",
     "num_users_items",
     "rank_items",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.typing import INTERACTS, ITEM, USER
+from pyg_mmrec.typing import INTERACTS, ITEM, USER, feature_key, mask_key
 
 
 def modalities(data: HeteroData, node_type: str = ITEM) -> list[str]:
@@ -67,3 +69,35 @@ def interactions(data: HeteroData) -> Tensor:
         raise ValueError(f"the data has no {INTERACTS} edge_index; give it the interactions as user-item edges")
     edge_index: Tensor = data[INTERACTS].edge_index
     return edge_index
+
+
+def modality_masks(data: HeteroData, names: Sequence[str]) -> dict[str, Tensor]:
+    """Which items have a modality, ``[num_items]`` bool, for those of the named modalities that some items lack.
+
+    Args:
+        data: The graph; masks are the attributes ``mask_<modality>``.
+        names: The modalities.
+    """
+    store = data[ITEM]
+    return {name: store[mask_key(name)] for name in names if mask_key(name) in store}
+
+
+def item_features(data: HeteroData, modality: str, in_channels: int) -> Tensor:
+    """The ``[num_items, in_channels]`` raw features of a modality.
+
+    Args:
+        data: The graph.
+        modality: Its name.
+        in_channels: The width that the reader was built for.
+
+    Raises:
+        ValueError: If the data lacks the modality or holds it in another width.
+    """
+    x: Tensor | None = data[ITEM].get(feature_key(modality))
+    if x is None or x.size(-1) != in_channels:
+        found = "nothing" if x is None else f"width {x.size(-1)}"
+        raise ValueError(
+            f"data['item'].{feature_key(modality)} must have width {in_channels}, as the model was built for "
+            f"(got {found})"
+        )
+    return x

@@ -87,6 +87,7 @@ def test_from_data_fills_the_sizes(tiny_data: HeteroData) -> None:
         "hidden_channels": 8,
         "bias": False,
         "l2_weight": 1e-2,
+        "modal_l2_weight": 0.0,
         "l2_form": "squared",
     }
     assert VBPR.from_data(tiny_data, in_channels={"text": 8}).in_channels == {"text": 8}

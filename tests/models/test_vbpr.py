@@ -76,6 +76,18 @@ class TestVBPR(FeatureModelTests):
         assert losses["l2"].item() == pytest.approx(0.3 * penalty / size, rel=1e-4)
         assert set(losses) == {"bpr", "l2"}
 
+    @pytest.mark.parametrize("bias", [False, True])
+    def test_penalty_on_projected_features(self, tiny_data: HeteroData, bias: bool) -> None:
+        model, plain = (self.drawn(tiny_data, bias=bias, modal_l2_weight=weight) for weight in (0.3, 0.0))
+        _, _, _, e, _, beta, f = parts(model, tiny_data)
+        batch = self.batch(tiny_data)
+        total = 0.0
+        for item in (*batch.pos_item.tolist(), *batch.neg_item.tolist()):
+            total += np.square(e @ f[item]).sum() + (beta @ f[item]) ** 2 * bias
+        losses = model.loss(tiny_data, batch)
+        assert losses.pop("l2_modal").item() == pytest.approx(0.3 * total / 2 / batch.user.numel(), rel=1e-4)
+        assert losses == plain.loss(tiny_data, batch)
+
     def test_biases_start_at_zero(self, tiny_data: HeteroData) -> None:
         model = self.drawn(tiny_data)
         model.reset_parameters()

@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_mmrec.nn.loss import bpr_loss, embedding_l2, info_nce
+from pyg_mmrec.nn.loss import (
+    bpr_loss,
+    contrast,
+    embedding_l2,
+    info_nce,
+    negative_distance,
+    solosim_loss,
+    symmetric_info_nce,
+)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -150,3 +158,66 @@ def test_info_nce_of_bad_arguments() -> None:
         info_nce(torch.rand(2, 3), torch.rand(3, 3))
     with pytest.raises(ValueError, match=r"^'temperature' must be positive \(got 0\)$"):
         info_nce(torch.rand(2, 3), torch.rand(2, 3), 0)
+    with pytest.raises(ValueError, match=r"^'anchor' has no rows to contrast$"):
+        info_nce(torch.rand(0, 3), torch.rand(0, 3))
+
+
+@pytest.mark.parametrize("entries", [1, 40, 10**6])
+@pytest.mark.parametrize("index", [None, [0, 1, 2, 3, 1, 0, 4, 5, 6, 7, 8, 0, 0]], ids=["distinct", "repeats"])
+def test_info_nce_in_blocks_equals_autograd(
+    index: list[int] | None, entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contrast, "ENTRIES_AT_ONCE", entries)
+    anchor, positive = normal(13, 4).requires_grad_(), normal(13, 4, seed=1).requires_grad_()
+    repeats = None if index is None else torch.tensor(index)
+    logits = torch.nn.functional.normalize(anchor) @ torch.nn.functional.normalize(positive).t() / 0.3
+    if repeats is not None:
+        same = (repeats.unsqueeze(0) == repeats.unsqueeze(1)).fill_diagonal_(False)
+        logits = logits.masked_fill(same, -torch.inf)
+    expected = torch.nn.functional.cross_entropy(logits, torch.arange(13))
+    loss = info_nce(anchor, positive, 0.3, repeats)
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+    for found, wanted in zip(
+        torch.autograd.grad(loss, (anchor, positive)), torch.autograd.grad(expected, (anchor, positive)), strict=True
+    ):
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-14)
+
+
+def test_symmetric_info_nce_is_the_mean_of_both_directions() -> None:
+    one, other = normal(6, 3), normal(6, 3, seed=1)
+    index = torch.tensor([0, 1, 2, 0, 3, 4])
+    both = info_nce_in_numpy(one, other, 0.2, index.tolist()), info_nce_in_numpy(other, one, 0.2, index.tolist())
+    assert symmetric_info_nce(one, other, index=index).item() == pytest.approx(sum(both) / 2, rel=1e-12)
+    assert symmetric_info_nce(other, one, index=index) == symmetric_info_nce(one, other, index=index)
+
+
+def test_solosim_equals_its_equation() -> None:
+    text, image = normal(6, 3), normal(6, 3, seed=1)
+    t, v = (x.numpy() / np.linalg.norm(x.numpy(), axis=1, keepdims=True) for x in (text, image))
+    e = np.exp(t @ v.T / 0.1)
+    expected = -np.mean(np.log(np.diag(e) / e.sum(1)))
+    assert solosim_loss(text, image, 0.1).item() == pytest.approx(expected, rel=1e-12)
+    assert solosim_loss(image, text, 0.1).item() != pytest.approx(expected, rel=1e-3)  # one direction
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_negative_distance_equals_its_equation(normalized: bool) -> None:
+    generic, unique = normal(6, 3), normal(6, 3, seed=1)
+    total = 0.0
+    for g, u in zip(generic.numpy(), unique.numpy(), strict=True):
+        if normalized:
+            g, u = g / np.linalg.norm(g), u / np.linalg.norm(u)
+        total -= ((g - u) ** 2).sum()
+    assert negative_distance(generic, unique, normalized).item() == pytest.approx(total / 6, rel=1e-12)
+
+
+def test_negative_distance_has_a_lower_bound() -> None:
+    x = normal(6, 3)
+    assert negative_distance(x, -7 * x).item() == pytest.approx(-4)
+    assert negative_distance(x, 7 * x).item() == pytest.approx(0, abs=1e-12)
+    assert negative_distance(x, -7 * x, normalized=False) < -100
+
+
+def test_negative_distance_gradient() -> None:
+    inputs = normal(4, 3).requires_grad_(), normal(4, 3, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(negative_distance, inputs)

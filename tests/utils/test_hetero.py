@@ -5,7 +5,14 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.typing import INTERACTS, similar
-from pyg_mmrec.utils import interactions, modalities, num_users_items, similar_modalities
+from pyg_mmrec.utils import (
+    interactions,
+    item_features,
+    modalities,
+    modality_masks,
+    num_users_items,
+    similar_modalities,
+)
 
 
 def test_names_are_read_from_the_keys() -> None:
@@ -38,3 +45,19 @@ def test_missing_interactions_are_named() -> None:
         interactions(data)
     data[INTERACTS].edge_index = torch.tensor([[0], [1]])
     assert interactions(data).tolist() == [[0], [1]]
+
+
+def test_item_features_of_a_width(tiny_data: HeteroData) -> None:
+    assert item_features(tiny_data, "text", 8) is tiny_data["item"].x_text
+    with pytest.raises(ValueError, match=r"^data\['item'\].x_text must have width 9, .* \(got width 8\)$"):
+        item_features(tiny_data, "text", 9)
+    with pytest.raises(ValueError, match=r"^data\['item'\].x_audio must have width 9, .* \(got nothing\)$"):
+        item_features(tiny_data, "audio", 9)
+
+
+def test_masks_of_modalities_that_some_items_lack(tiny_data: HeteroData) -> None:
+    assert modality_masks(tiny_data, ["image", "text"]) == {}
+    tiny_data["item"].mask_image = torch.arange(30) > 3
+    assert modality_masks(tiny_data, ["text"]) == {}
+    assert list(modality_masks(tiny_data, ["image", "text"])) == ["image"]
+    assert modality_masks(tiny_data, ["image"])["image"].sum() == 26

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -148,6 +148,21 @@ class LightGCNConv(torch.nn.Module):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(num_layers={self.num_layers})"
+
+
+def default_graph_weights(names: Sequence[str]) -> dict[str, float]:
+    """Weights of modal graphs where the user gives none: FREEDOM's for images and texts, else equal shares.
+
+    Args:
+        names: The modalities that have a graph.
+
+    Example:
+        >>> default_graph_weights(['image', 'text']), default_graph_weights(['audio', 'image'])
+        ({'image': 0.1, 'text': 0.9}, {'audio': 0.5, 'image': 0.5})
+    """
+    if sorted(names) == ["image", "text"]:
+        return {"image": 0.1, "text": 0.9}
+    return dict.fromkeys(names, 1 / len(names))
 
 
 class ModalGraphConv(torch.nn.Module):

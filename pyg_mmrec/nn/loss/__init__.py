@@ -1,7 +1,17 @@
-"""Loss terms, one function each."""
+"""Loss terms: one function each, a class where there is something to fit."""
 
 from pyg_mmrec.nn.loss.bpr import bpr_loss
-from pyg_mmrec.nn.loss.info_nce import info_nce
+from pyg_mmrec.nn.loss.club import CLUB
+from pyg_mmrec.nn.loss.contrast import info_nce, solosim_loss, symmetric_info_nce
+from pyg_mmrec.nn.loss.distance import negative_distance
 from pyg_mmrec.nn.loss.l2 import embedding_l2
 
-__all__ = ["bpr_loss", "embedding_l2", "info_nce"]
+__all__ = [
+    "CLUB",
+    "bpr_loss",
+    "embedding_l2",
+    "info_nce",
+    "negative_distance",
+    "solosim_loss",
+    "symmetric_info_nce",
+]

@@ -1,0 +1,197 @@
+"""An upper bound of mutual information."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+
+
+class CLUB(torch.nn.Module):
+    r"""Contrastive log-ratio upper bound of the mutual information of paired samples.
+
+    From `"CLUB: A Contrastive Log-ratio Upper Bound of Mutual Information" <https://arxiv.org/abs/2006.12013>`_, as
+    SEA uses it (`Eq. 14 and 15 <https://arxiv.org/abs/2406.08270>`_):
+
+    .. math::
+        \mathrm{I}(\mathbf{x}; \mathbf{y}) \le \mathbb{E}_{p(\mathbf{x}, \mathbf{y})} [\ln q(\mathbf{y} | \mathbf{x})] -
+        \mathbb{E}_{p(\mathbf{x})} \mathbb{E}_{p(\mathbf{y})} [\ln q(\mathbf{y} | \mathbf{x})]
+
+    :math:`q(\mathbf{y} | \mathbf{x})` is a diagonal Gaussian, whose mean and tanh-bounded log-variance are perceptrons
+    with one hidden layer. :meth:`fit` maximises its likelihood; a bound is only as good as this fit. The second
+    expectation is taken over one random permutation of the samples.
+
+    Several pairs of variables are fitted and bounded side by side, each with its own q. The weights of q are buffers:
+    :meth:`fit` moves them by Adam with gradients written out by hand (50 steps per batch are what SEA's time goes
+    into), and the optimiser that trains everything else does not see them. They and Adam's moments are part of the
+    state.
+
+    Args:
+        num_pairs: How many pairs of variables (default: 1).
+        in_channels: Width of x (default: 32, SEA's).
+        out_channels: Width of y (default: 32, SEA's).
+        hidden_channels: Width of the hidden layers (default: 8, SEA's).
+        lr: Learning rate of q (default: 1e-4, SEA's).
+
+    Shapes:
+        - **input:** ``[num_pairs, num_samples, in_channels]``, ``[num_pairs, num_samples, out_channels]``
+        - **output:** ``[num_pairs]`` bounds in nats, each at least 0
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> x = torch.randn(1, 500, 4)
+        >>> club = CLUB(1, 4, 4, lr=1e-2)
+        >>> club.fit(x, x, num_steps=200)
+        >>> bool(club(x, x) > 2 * club(x, torch.randn(1, 500, 4)))
+        True
+    """
+
+    weight: Tensor
+    moments: Tensor
+    step: Tensor
+
+    def __init__(
+        self,
+        num_pairs: int = 1,
+        in_channels: int = 32,
+        out_channels: int = 32,
+        *,
+        hidden_channels: int = 8,
+        lr: float = 1e-4,
+    ) -> None:
+        super().__init__()
+        for name, size in (("num_pairs", num_pairs), ("in_channels", in_channels), ("out_channels", out_channels)):
+            if size < 1:
+                raise ValueError(f"'{name}' must be positive (got {size})")
+        if hidden_channels < 1:
+            raise ValueError(f"'hidden_channels' must be positive (got {hidden_channels})")
+        if lr <= 0:
+            raise ValueError(f"'lr' must be positive (got {lr})")
+        self.num_pairs, self.lr = num_pairs, lr
+        hidden = hidden_channels
+        # The mean's perceptron and the log-variance's: one first layer of double width, two second layers.
+        self._shapes = [(in_channels, 2 * hidden), (1, 2 * hidden), (2 * hidden, out_channels), (2, out_channels)]
+        self._hidden = hidden
+        size = sum(math.prod(shape) for shape in self._shapes)
+        self.register_buffer("weight", torch.zeros(num_pairs, size))
+        self.register_buffer("moments", torch.zeros(2, num_pairs, size))
+        self.register_buffer("step", torch.zeros(()))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws q anew, as :class:`torch.nn.Linear` does, and forgets Adam's moments."""
+        self.moments.zero_()
+        self.step.zero_()
+        weight1, bias1, weight2, bias2 = self._split(self.weight)
+        for part, fan_in in ((weight1, weight1.size(1)), (bias1, weight1.size(1)), (weight2, self._hidden)):
+            part.uniform_(-(fan_in**-0.5), fan_in**-0.5)
+        bias2.uniform_(-(self._hidden**-0.5), self._hidden**-0.5)
+
+    def forward(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The bounds, differentiable in both samples.
+
+        Args:
+            x: ``[num_pairs, num_samples, in_channels]``.
+            y: ``[num_pairs, num_samples, out_channels]``.
+            mask: ``[num_pairs, num_samples]`` bool, the samples that count; all by default.
+        """
+        mean, log_variance = self._q(x)
+        precision = (-log_variance).exp()
+        other = self._permuted(y, mask)
+        # Half the difference of the squared errors: all other terms of ln q cancel.
+        log_ratio = ((mean - other).square() - (mean - y).square()).mul(precision).sum(-1) / 2
+        return _mean(log_ratio, mask).clamp_min(0)
+
+    def log_likelihood(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
+        """``[num_pairs]`` mean of ln q(y | x)."""
+        mean, log_variance = self._q(x)
+        error = (mean - y).square() * (-log_variance).exp()
+        return _mean(-(error + log_variance + math.log(2 * math.pi)).sum(-1) / 2, mask)
+
+    @torch.no_grad()
+    def fit(self, x: Tensor, y: Tensor, mask: Tensor | None = None, num_steps: int = 50) -> None:
+        """Moves q towards the samples by steps of Adam on the mean negative log-likelihood.
+
+        Args:
+            x: ``[num_pairs, num_samples, in_channels]``.
+            y: ``[num_pairs, num_samples, out_channels]``.
+            mask: As in :meth:`forward`.
+            num_steps: How many steps (default: 50, SEA's).
+        """
+        x, y = x.detach().to(self.weight.dtype), y.detach().to(self.weight.dtype)
+        counted = x.new_ones(x.shape[:2]) if mask is None else mask.to(x.dtype)
+        share = (counted / counted.sum(1, keepdim=True).clamp_min(1)).unsqueeze(-1)
+        with torch.autocast(x.device.type, enabled=False):
+            for _ in range(num_steps):
+                adam(
+                    [self.weight],
+                    [self._gradient(x, y, share)],
+                    [self.moments[0]],
+                    [self.moments[1]],
+                    [],
+                    [self.step],
+                    foreach=False,
+                    amsgrad=False,
+                    beta1=0.9,
+                    beta2=0.999,
+                    lr=self.lr,
+                    weight_decay=0.0,
+                    eps=1e-8,
+                    maximize=False,
+                )
+
+    def _gradient(self, x: Tensor, y: Tensor, share: Tensor) -> Tensor:
+        """Gradient of the negative log-likelihood; ``share`` is each sample's part of the mean."""
+        weight1, bias1, weight2, bias2 = self._split(self.weight)
+        k = self._hidden
+        hidden = torch.baddbmm(bias1, x, weight1).relu_()
+        log_variance = torch.baddbmm(bias2[:, 1:], hidden[..., k:], weight2[:, k:]).tanh_()
+        error = torch.baddbmm(bias2[:, :1], hidden[..., :k], weight2[:, :k]).sub_(y)
+        grad_mean = (-log_variance).exp_().mul_(error).mul_(share)  # share * error / variance
+        # d/d log-variance of (error^2 / variance + log-variance) / 2, through the tanh.
+        grad_log_variance = (share / 2).addcmul(grad_mean, error, value=-0.5)
+        grad_log_variance.mul_(log_variance.square_().neg_().add_(1))
+        grad_hidden = torch.cat(
+            [grad_mean @ weight2[:, :k].transpose(1, 2), grad_log_variance @ weight2[:, k:].transpose(1, 2)], dim=-1
+        ).mul_(hidden > 0)
+        hidden_t = hidden.transpose(1, 2)
+        parts = [
+            x.transpose(1, 2) @ grad_hidden,
+            grad_hidden.sum(1, keepdim=True),
+            torch.cat([hidden_t[:, :k] @ grad_mean, hidden_t[:, k:] @ grad_log_variance], dim=1),
+            torch.stack([grad_mean.sum(1), grad_log_variance.sum(1)], dim=1),
+        ]
+        return torch.cat([part.flatten(1) for part in parts], dim=1)
+
+    def _q(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance."""
+        weight1, bias1, weight2, bias2 = self._split(self.weight.clone())  # the next fit writes into the buffer
+        k = self._hidden
+        hidden = torch.relu(x @ weight1 + bias1)
+        mean = hidden[..., :k] @ weight2[:, :k] + bias2[:, :1]
+        return mean, torch.tanh(hidden[..., k:] @ weight2[:, k:] + bias2[:, 1:])
+
+    def _split(self, weight: Tensor) -> list[Tensor]:
+        parts = weight.split([math.prod(shape) for shape in self._shapes], dim=1)
+        return [part.unflatten(1, shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
+    @staticmethod
+    def _permuted(y: Tensor, mask: Tensor | None) -> Tensor:
+        """The samples of each pair in a random order; those that do not count stay where they are."""
+        perm = torch.randperm(y.size(1), device=y.device)
+        if mask is None:
+            return y[:, perm]
+        order = torch.arange(y.size(1), device=y.device).repeat(y.size(0), 1)
+        for row, counts in zip(order, mask, strict=True):
+            row[counts] = perm[counts[perm]]
+        return y.gather(1, order.unsqueeze(-1).expand_as(y))
+
+    def extra_repr(self) -> str:  # noqa: D102
+        return f"num_pairs={self.num_pairs}, lr={self.lr}"
+
+
+def _mean(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over the samples that count."""
+    return x.mean(-1) if mask is None else (x * mask).sum(-1) / mask.sum(-1).clamp_min(1)

@@ -1,0 +1,131 @@
+"""Contrast between two views."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+#: Similarities held at a time; a few megabytes stay in the processor's cache.
+ENTRIES_AT_ONCE = 2**20
+
+
+def info_nce(anchor: Tensor, positive: Tensor, temperature: float = 0.2, index: Tensor | None = None) -> Tensor:
+    r"""InfoNCE with in-batch negatives on cosine similarities, averaged over the anchors.
+
+    From `"Representation Learning with Contrastive Predictive Coding" <https://arxiv.org/abs/1807.03748>`_ (Eq. 4):
+
+    .. math::
+        \mathcal{L} = -\frac{1}{B} \sum_b \ln
+        \frac{\exp(\cos(\mathbf{a}_b, \mathbf{p}_b) / \tau)}{\sum_{c} \exp(\cos(\mathbf{a}_b, \mathbf{p}_c) / \tau)}
+
+    Rows that show the same user or item (``index``) are not each other's negatives. The ``[batch_size, batch_size]``
+    similarities are computed block by block together with their gradients and never kept, so the batch may be a whole
+    catalogue.
+
+    Args:
+        anchor: ``[batch_size, channels]``.
+        positive: ``[batch_size, channels]``, row b belongs to anchor b.
+        temperature: :math:`\tau` (default: 0.2, the value of SEA and DRepMRec).
+        index: ``[batch_size]`` which user or item each row shows; all different by default.
+
+    Raises:
+        ValueError: If the shapes differ, there are no rows or the temperature is not positive.
+
+    Example:
+        >>> x = torch.eye(2)
+        >>> info_nce(x, x, temperature=1.0)
+        tensor(0.3133)
+        >>> info_nce(x, x, temperature=1.0, index=torch.tensor([7, 7]))
+        tensor(0.)
+    """
+    if anchor.shape != positive.shape:
+        raise ValueError(f"'positive' must have the anchor's shape {tuple(anchor.shape)} (got {tuple(positive.shape)})")
+    if anchor.size(0) == 0:
+        raise ValueError("'anchor' has no rows to contrast")
+    if temperature <= 0:
+        raise ValueError(f"'temperature' must be positive (got {temperature})")
+    anchor, positive = F.normalize(anchor, dim=-1), F.normalize(positive, dim=-1)
+    loss: Tensor = _BlockedContrast.apply(anchor, positive, temperature, index)
+    return loss
+
+
+def symmetric_info_nce(one: Tensor, other: Tensor, temperature: float = 0.2, index: Tensor | None = None) -> Tensor:
+    r""":func:`info_nce` with either view as the anchor, averaged.
+
+    SEA's variants c and d align modalities with it, and DRepMRec its two lines.
+
+    Args:
+        one: ``[batch_size, channels]``.
+        other: ``[batch_size, channels]``.
+        temperature: :math:`\tau` (default: 0.2).
+        index: ``[batch_size]`` which user or item each row shows; all different by default.
+
+    Example:
+        >>> one, other = torch.eye(2), torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+        >>> symmetric_info_nce(one, other) == symmetric_info_nce(other, one)
+        tensor(True)
+    """
+    return (info_nce(one, other, temperature, index) + info_nce(other, one, temperature, index)) / 2
+
+
+def solosim_loss(anchor: Tensor, positive: Tensor, temperature: float = 0.2) -> Tensor:
+    r"""SoloSimLoss: aligns two modalities of the same items, in one direction.
+
+    From `"It is Never Too Late to Mend: Separate Learning for Multimedia Recommendation"
+    <https://arxiv.org/abs/2406.08270>`_ (Eq. 16):
+
+    .. math::
+        \mathcal{L}_{align} = -\frac{1}{|\mathcal{I}|} \sum_i \ln \big(\mathrm{softmax}_j
+        (\langle \mathbf{t}_i, \mathbf{v}_j \rangle / \tau)\big)_i
+
+    The printed form is :func:`info_nce` with the text as the anchor, over all items and without its second direction.
+
+    Args:
+        anchor: ``[num_items, channels]``, the text's generic part; normalised here.
+        positive: ``[num_items, channels]``, the image's.
+        temperature: :math:`\tau` (default: 0.2, the authors').
+
+    Raises:
+        ValueError: As :func:`info_nce`.
+
+    Example:
+        >>> solosim_loss(torch.eye(3), torch.eye(3), temperature=1.0)
+        tensor(0.5514)
+    """
+    return info_nce(anchor, positive, temperature)
+
+
+class _BlockedContrast(torch.autograd.Function):
+    """Mean cross-entropy of the rows' similarities, whose gradient is found on the way."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, anchor: Tensor, positive: Tensor, temperature: float, index: Tensor | None) -> Tensor:
+        num_rows = anchor.size(0)
+        grad_anchor, grad_positive = -positive, -anchor  # of the pairs themselves
+        total = anchor.new_zeros(())
+        size = max(ENTRIES_AT_ONCE // num_rows, 1)
+        for start in range(0, num_rows, size):
+            rows = slice(start, min(start + size, num_rows))
+            logits = (anchor[rows] / temperature) @ positive.t()  # [block, num_rows]
+            if index is not None:
+                repeated = index[rows].unsqueeze(1) == index.unsqueeze(0)
+                repeated[:, rows].fill_diagonal_(False)
+                logits.masked_fill_(repeated, -torch.inf)
+            logits -= logits.amax(1, keepdim=True)
+            own = logits[:, rows].diagonal().clone()
+            weight = logits.exp_()
+            norm = weight.sum(1, keepdim=True)
+            total += norm.log().sum() - own.sum()
+            grad_anchor[rows] += (weight @ positive) / norm
+            grad_positive.addmm_(weight.t(), anchor[rows] / norm)
+        scale = 1 / (num_rows * temperature)
+        ctx.save_for_backward(grad_anchor * scale, grad_positive * scale)
+        return total / num_rows
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        grad_anchor, grad_positive = ctx.saved_tensors  # type: ignore[attr-defined]
+        return grad * grad_anchor, grad * grad_positive, None, None
