@@ -2,8 +2,9 @@
 
     python benchmarks/accuracy.py --root DATA --dataset baby --models LightGCN FREEDOM --seeds 0 1 2
 
-For every model of ``accuracy.yaml`` each point of its grid is trained with the first seed and without test data; the
-point with the best validation Recall@20 is then trained and tested with every seed. Each finished run is one row of
+For every model of ``accuracy.yaml`` each point of its grid is trained with the first seed and without test data, where
+``search`` says so with other settings of the trainer, such as fewer epochs; the point with the best validation
+Recall@20 is then trained and tested with every seed. Each finished run is one row of
 ``results/accuracy_runs.csv``; runs that are there already (same data, split, arguments and seed) are not repeated, so
 a stopped benchmark goes on where it was. ``results/accuracy.csv`` holds mean and standard deviation of the test runs.
 """
@@ -14,21 +15,24 @@ import argparse
 import datetime
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 import yaml
+from torch_geometric.data import HeteroData
 
 import pyg_mmrec.models
 from pyg_mmrec.benchmark import Candidate, default_split, format_table, prepare, split_hash, summarize, train_one
-from pyg_mmrec.datasets import MMRecDataset
+from pyg_mmrec.datasets import AttributeShop, MMRecDataset
 from pyg_mmrec.evaluation import Evaluator
 from pyg_mmrec.training.run_folder import environment
+from pyg_mmrec.transforms import ModalKNNGraph
 
 FOLDER = Path(__file__).parent
-KEY = ["dataset", "split_hash", "model", "init_args", "seed", "purpose"]
+KEY = ["dataset", "split_hash", "model", "init_args", "trainer_args", "seed", "purpose"]
 
 
 def candidates(name: str, spec: dict[str, Any], dataset: str) -> list[Candidate]:
@@ -37,7 +41,15 @@ def candidates(name: str, spec: dict[str, Any], dataset: str) -> list[Candidate]
     carried = spec.get("carried_over", {}).get(dataset)
     grid = spec.get("grid", {}) if carried is None else {key: [value] for key, value in carried.items()}
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    return [Candidate(model, {**spec.get("args", {}), **point}, label=name) for point in points]
+    trainer = spec.get("trainer", {})
+    return [Candidate(model, {**spec.get("args", {}), **point}, trainer, label=name) for point in points]
+
+
+def load(root: str, name: str) -> HeteroData:
+    """A published data set by its name, or the built-in shop as ``'shop'``."""
+    if name == "shop":
+        return ModalKNNGraph(k=10)(AttributeShop(root)[0])
+    return MMRecDataset(root, name)[0]
 
 
 class Ledger:
@@ -52,8 +64,11 @@ class Ledger:
 
     def run(self, candidate: Candidate, seed: int, purpose: str) -> dict[str, Any]:
         """The row of a run, trained if it has to be; only ``purpose='test'`` sees the test part."""
-        init_args = json.dumps(dict(candidate.init_args), sort_keys=True)
-        key = {**self.facts, "model": candidate.name, "init_args": init_args, "seed": seed, "purpose": purpose}
+        init_args, trainer_args = (
+            json.dumps(dict(args), sort_keys=True) for args in (candidate.init_args, candidate.trainer_args)
+        )
+        key = {**self.facts, "model": candidate.name, "init_args": init_args, "trainer_args": trainer_args}
+        key |= {"seed": seed, "purpose": purpose}
         known = self.rows()
         same = (known[KEY] == pd.Series({name: key[name] for name in KEY})).all(axis=1) if len(known) else []
         if len(known) and same.any():
@@ -65,8 +80,8 @@ class Ledger:
         row |= {"torch": env["versions"]["torch"], "torch_geometric": env["versions"]["torch-geometric"]}
         pd.concat([self.rows(), pd.DataFrame([row])]).to_csv(self.path, index=False)
         print(
-            f"{key['dataset']} {candidate.name} {init_args} seed {seed} {purpose}: val {row['val_recall@20']:.4f}, "
-            f"{row['num_epochs']} epochs, {row['seconds']:.0f} s",
+            f"{key['dataset']} {candidate.name} {init_args} {trainer_args} seed {seed} {purpose}: "
+            f"val {row['val_recall@20']:.4f}, {row['num_epochs']} epochs, {row['seconds']:.0f} s",
             flush=True,
         )
         return row
@@ -77,7 +92,7 @@ def main() -> None:
     specs = yaml.safe_load((FOLDER / "accuracy.yaml").read_text())
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", required=True, help="folder of the data sets")
-    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--dataset", required=True, help="name of a data set, or 'shop' for the built-in one")
     parser.add_argument("--models", nargs="+", default=list(specs), choices=list(specs))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -85,17 +100,20 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
-    data = MMRecDataset(args.root, args.dataset)[0]
+    data = load(args.root, args.dataset)
     split = default_split(data)
     grids = {name: candidates(name, specs[name], args.dataset) for name in args.models}
     views = prepare(data, [grid[0].model for grid in grids.values()], split)
     facts = {"dataset": args.dataset, "protocol": split.protocol, "split_hash": split_hash(views)}
     ledger = Ledger(args.results / "accuracy_runs.csv", views, facts)
-    for grid in grids.values():
+    for name, grid in grids.items():
         seed = args.seeds[0]
         best = grid[0]
         if len(grid) > 1:
-            best = max(grid, key=lambda candidate: ledger.run(candidate, seed, "search")["val_recall@20"])
+            search = specs[name].get("search", {})
+            points = [replace(candidate, trainer_args={**candidate.trainer_args, **search}) for candidate in grid]
+            scores = [ledger.run(point, seed, "search")["val_recall@20"] for point in points]
+            best = grid[scores.index(max(scores))]
         for seed in args.seeds:
             ledger.run(best, seed, "test")
     report(ledger.rows(), specs, args)
@@ -109,8 +127,9 @@ def report(runs: pd.DataFrame, specs: dict[str, Any], args: argparse.Namespace) 
         table = summarize(part).reset_index()
         table.insert(0, "dataset", dataset)
         table.insert(1, "protocol", protocol)
-        chosen = part.drop_duplicates("model").set_index("model")["init_args"]
-        table["init_args"] = table["model"].map(chosen)
+        chosen = part.drop_duplicates("model").set_index("model")
+        for column in ("init_args", "trainer_args"):
+            table[column] = table["model"].map(chosen[column])
         published = [specs.get(name, {}).get("published", {}).get(dataset, (None, "")) for name in table["model"]]
         table["published_recall@20"], table["published_where"] = zip(*published, strict=True)
         table["command"] = [

@@ -84,7 +84,7 @@ def test_fit_raises_the_likelihood_and_the_bound() -> None:
 
 def test_pairs_do_not_touch_each_other() -> None:
     x, y = normal(2, 30, 4), normal(2, 30, 3, seed=1)
-    both, first = build(), build()
+    both, first = build(), build(1)
     first.weight = both.weight[:1].clone()
     first.moments = both.moments[:, :1].clone()
     both.fit(x, y, num_steps=5)
@@ -140,8 +140,39 @@ def test_state_holds_the_estimator_and_its_optimizer() -> None:
         ({"in_channels": 0}, r"^'in_channels' must be positive \(got 0\)$"),
         ({"hidden_channels": 0}, r"^'hidden_channels' must be positive \(got 0\)$"),
         ({"lr": 0.0}, r"^'lr' must be positive \(got 0.0\)$"),
+        ({"lr": float("nan")}, r"^'lr' must be positive \(got nan\)$"),
     ],
 )
 def test_bad_arguments(kwargs: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CLUB(**kwargs)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        ((9, 4), (9, 3), r"^'x' must have shape \[1, num_samples, 4\] \(got \[9, 4\]\)$"),
+        ((2, 9, 4), (2, 9, 3), r"^'x' must have shape \[1, num_samples, 4\] \(got \[2, 9, 4\]\)$"),
+        ((1, 9, 4), (1, 9, 4), r"^'y' must have shape \[1, num_samples, 3\] \(got \[1, 9, 4\]\)$"),
+        ((1, 0, 4), (1, 0, 3), r"^'x' must have shape \[1, num_samples, 4\] \(got \[1, 0, 4\]\)$"),
+    ],
+)
+def test_bad_shapes(x: tuple[int, ...], y: tuple[int, ...], message: str) -> None:
+    club = build(1)
+    for call in (club, club.fit, club.log_likelihood):
+        with pytest.raises(ValueError, match=message):
+            call(normal(*x), normal(*y))
+
+
+def test_negative_steps() -> None:
+    with pytest.raises(ValueError, match=r"^'num_steps' must not be negative \(got -1\)$"):
+        build(1).fit(normal(1, 9, 4), normal(1, 9, 3), num_steps=-1)
+
+
+def test_masked_samples_may_be_nan() -> None:
+    club, x, y = build(1), normal(1, 9, 4), normal(1, 9, 3)
+    mask = torch.arange(9).unsqueeze(0) > 2
+    x[~mask], y[~mask] = torch.nan, torch.nan
+    club.fit(x, y, mask, num_steps=3)
+    assert club.weight.isfinite().all()
+    assert club(x, y, mask).isfinite().all()

@@ -20,8 +20,10 @@ class CLUB(torch.nn.Module):
         \mathbb{E}_{p(\mathbf{x})} \mathbb{E}_{p(\mathbf{y})} [\ln q(\mathbf{y} | \mathbf{x})]
 
     :math:`q(\mathbf{y} | \mathbf{x})` is a diagonal Gaussian, whose mean and tanh-bounded log-variance are perceptrons
-    with one hidden layer. :meth:`fit` maximises its likelihood; a bound is only as good as this fit. The second
-    expectation is taken over one random permutation of the samples.
+    with one hidden layer. :meth:`fit` maximises its likelihood, and the value is a bound only where q comes close
+    enough to the true conditional (Theorem 2): not before it is fitted, and not where it cannot be, such as on more
+    than ``hidden_channels`` directions that depend on each other. The second expectation is taken over one random
+    permutation of the samples.
 
     Several pairs of variables are fitted and bounded side by side, each with its own q. The weights of q are buffers:
     :meth:`fit` moves them by Adam with gradients written out by hand (50 steps per batch are what SEA's time goes
@@ -67,7 +69,7 @@ class CLUB(torch.nn.Module):
                 raise ValueError(f"'{name}' must be positive (got {size})")
         if hidden_channels < 1:
             raise ValueError(f"'hidden_channels' must be positive (got {hidden_channels})")
-        if lr <= 0:
+        if not 0 < lr < math.inf:
             raise ValueError(f"'lr' must be positive (got {lr})")
         self.num_pairs, self.lr = num_pairs, lr
         hidden = hidden_channels
@@ -77,7 +79,7 @@ class CLUB(torch.nn.Module):
         size = sum(math.prod(shape) for shape in self._shapes)
         self.register_buffer("weight", torch.zeros(num_pairs, size))
         self.register_buffer("moments", torch.zeros(2, num_pairs, size))
-        self.register_buffer("step", torch.zeros(()))
+        self.register_buffer("step", torch.zeros((), dtype=torch.long))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -97,7 +99,8 @@ class CLUB(torch.nn.Module):
             y: ``[num_pairs, num_samples, out_channels]``.
             mask: ``[num_pairs, num_samples]`` bool, the samples that count; all by default.
         """
-        mean, log_variance = self._q(x)
+        self._check(x, y)
+        mean, log_variance = self.conditional(x)
         precision = (-log_variance).exp()
         other = self._permuted(y, mask)
         # Half the difference of the squared errors: all other terms of ln q cancel.
@@ -106,7 +109,8 @@ class CLUB(torch.nn.Module):
 
     def log_likelihood(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         """``[num_pairs]`` mean of ln q(y | x)."""
-        mean, log_variance = self._q(x)
+        self._check(x, y)
+        mean, log_variance = self.conditional(x)
         error = (mean - y).square() * (-log_variance).exp()
         return _mean(-(error + log_variance + math.log(2 * math.pi)).sum(-1) / 2, mask)
 
@@ -120,7 +124,12 @@ class CLUB(torch.nn.Module):
             mask: As in :meth:`forward`.
             num_steps: How many steps (default: 50, SEA's).
         """
+        self._check(x, y)
+        if num_steps < 0:
+            raise ValueError(f"'num_steps' must not be negative (got {num_steps})")
         x, y = x.detach().to(self.weight.dtype), y.detach().to(self.weight.dtype)
+        if mask is not None:
+            x, y = (part.masked_fill(~mask.unsqueeze(-1), 0) for part in (x, y))
         counted = x.new_ones(x.shape[:2]) if mask is None else mask.to(x.dtype)
         share = (counted / counted.sum(1, keepdim=True).clamp_min(1)).unsqueeze(-1)
         with torch.autocast(x.device.type, enabled=False):
@@ -165,8 +174,15 @@ class CLUB(torch.nn.Module):
         ]
         return torch.cat([part.flatten(1) for part in parts], dim=1)
 
-    def _q(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance."""
+    def _check(self, x: Tensor, y: Tensor) -> None:
+        for name, part, channels in (("x", x, self._shapes[0][0]), ("y", y, self._shapes[-1][1])):
+            if part.dim() != 3 or part.size(0) != self.num_pairs or part.size(2) != channels or not part.size(1):
+                raise ValueError(
+                    f"'{name}' must have shape [{self.num_pairs}, num_samples, {channels}] (got {list(part.shape)})"
+                )
+
+    def conditional(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of q(y | x), ``[num_pairs, num_samples, out_channels]`` each."""
         weight1, bias1, weight2, bias2 = self._split(self.weight.clone())  # the next fit writes into the buffer
         k = self._hidden
         hidden = torch.relu(x @ weight1 + bias1)
@@ -194,4 +210,4 @@ class CLUB(torch.nn.Module):
 
 def _mean(x: Tensor, mask: Tensor | None) -> Tensor:
     """Mean over the samples that count."""
-    return x.mean(-1) if mask is None else (x * mask).sum(-1) / mask.sum(-1).clamp_min(1)
+    return x.mean(-1) if mask is None else x.masked_fill(~mask, 0).sum(-1) / mask.sum(-1).clamp_min(1)

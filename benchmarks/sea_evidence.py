@@ -1,0 +1,146 @@
+"""What SEA's two modules do on the built-in shop, where it is known which attributes modalities share.
+
+    python benchmarks/sea_evidence.py
+
+On five shops: SEA (solosim and CLUB), SEA without both modules, and both again with the texts dealt out anew to the
+items, so that the modalities share nothing. The weights of the modules are the best of a small grid on the validation
+part of another shop (seed 0). Writes ``results/sea_shop_runs.csv`` (one row a training), ``results/sea_shop.csv``
+(paired gains), ``results/sea_probes.csv`` (linear probes of the planted attributes from generic and unique parts,
+means over the shops, beside an untrained model) and ``results/sea_information.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import datetime
+import itertools
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch_geometric.data import HeteroData
+
+from pyg_mmrec.benchmark import Candidate, prepare, train_one
+from pyg_mmrec.benchmark.prepare import Views
+from pyg_mmrec.datasets import AttributeShop
+from pyg_mmrec.diagnostics import separation_report
+from pyg_mmrec.models import SEA
+from pyg_mmrec.transforms import ModalKNNGraph
+from pyg_mmrec.typing import ITEM
+
+FOLDER = Path(__file__).parent / "results"
+ARGS: dict[str, Any] = {"graph_weights": {"image": 0.5, "text": 0.5}, "estimator_lr": 1e-3}
+TRAINER: dict[str, Any] = {"learning_rate": 1e-3, "progress": False}
+GRID = [
+    {"align_weight": alpha, "distance_weight": beta} for alpha, beta in itertools.product([0.01, 0.1, 1.0], repeat=2)
+]
+NONE = {"alignment": None, "distancing": None}
+KEY = ["shop", "variant", "init_args", "purpose"]
+
+
+def views_of(shop: int, shuffle: bool) -> Views:
+    """The split shop; ``shuffle`` gives every item another item's text features."""
+    data = AttributeShop(str(Path(tempfile.gettempdir(), f"pyg_mmrec_shop_{shop}")), seed=shop)[0]
+    if shuffle:
+        data = copy.copy(data)
+        perm = torch.randperm(data[ITEM].num_nodes, generator=torch.Generator().manual_seed(0))
+        data[ITEM].x_text = data[ITEM].x_text[perm]
+    return prepare(data, [SEA], graph=ModalKNNGraph(k=10))
+
+
+class Runs:
+    """The file of finished trainings."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def table(self) -> pd.DataFrame:
+        """All rows."""
+        return pd.read_csv(self.path) if self.path.exists() else pd.DataFrame(columns=KEY)
+
+    def find(self, key: dict[str, Any]) -> pd.DataFrame:
+        """The rows of a key."""
+        table = self.table()
+        return table[(table[KEY].astype(str) == pd.Series(key).astype(str)[KEY]).all(axis=1)]
+
+    def train(self, views: Views, shop: int, variant: str, args: dict[str, Any], purpose: str) -> tuple[Any, Any]:
+        """The trained model and its row, which is kept."""
+        key = {"shop": shop, "variant": variant, "init_args": json.dumps(args, sort_keys=True), "purpose": purpose}
+        parts = views if purpose == "test" else (*views[:2], None)
+        model, row = train_one(Candidate(SEA, {**ARGS, **args}), parts, seed=shop, **TRAINER)
+        row |= {**key, "date": datetime.date.today().isoformat(), "threads": torch.get_num_threads()}
+        pd.concat([self.table(), pd.DataFrame([row])]).to_csv(self.path, index=False)
+        print(key, round(row["val_recall@20"], 4), row["num_epochs"], f"{row['seconds']:.0f} s", flush=True)
+        return model, row
+
+
+def search(runs: Runs) -> dict[str, Any]:
+    """Alpha and beta by validation on shop 0."""
+    scores, views = [], None
+    for point in GRID:
+        key = {"shop": 0, "variant": "SEA-a", "init_args": json.dumps(point, sort_keys=True), "purpose": "search"}
+        known = runs.find(key)
+        if known.empty:
+            views = views or views_of(0, shuffle=False)
+            runs.train(views, 0, "SEA-a", point, "search")
+        scores.append(runs.find(key)["val_recall@20"].iloc[0])
+    return GRID[scores.index(max(scores))]
+
+
+def evidence(model: SEA, data: HeteroData, shop: int, variant: str) -> dict[str, pd.DataFrame]:
+    """Probes and information of a trained model and of the same model before training."""
+    torch.manual_seed(shop)
+    control = SEA.from_data(data, **model.config() | {"num_users": model.num_users})
+    report = separation_report(model, data, control=control, seed=shop)
+    return {
+        name: table.assign(shop=shop, variant=variant)
+        for name, table in (("probes", report.probes), ("information", report.information))
+    }
+
+
+def summarise(runs: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Test Recall@20 by shop, and the paired gain of the modules with its standard error over the shops."""
+    wide = runs[runs["purpose"] == "test"].pivot_table(index="shop", columns="variant", values="test_recall@20")
+    wide["gain"] = wide["SEA-a"] - wide["without both"]
+    wide["shuffled_gain"] = wide["SEA-a, shuffled"] - wide["without both, shuffled"]
+    table = pd.concat([wide, wide.agg(["mean", "sem"])])
+    table.round(4).to_csv(path, index_label="shop")
+    return table
+
+
+def main() -> None:
+    """Searches, trains, probes, writes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shops", nargs="+", type=int, default=[1, 2, 3, 4, 5], help="seeds of shops and trainings")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--results", type=Path, default=FOLDER)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    runs = Runs(args.results / "sea_shop_runs.csv")
+    chosen = search(runs)
+    for shop, shuffle in itertools.product(args.shops, (False, True)):
+        suffix = ", shuffled" if shuffle else ""
+        for variant, init_args in (("SEA-a", chosen), ("without both", NONE)):
+            key = {"shop": shop, "variant": variant + suffix, "init_args": json.dumps(init_args, sort_keys=True)}
+            if not runs.find({**key, "purpose": "test"}).empty:
+                continue
+            views = views_of(shop, shuffle)
+            model, _ = runs.train(views, shop, variant + suffix, init_args, "test")
+            if variant == "SEA-a":
+                for name, table in evidence(model, views[0], shop, variant + suffix).items():
+                    path = args.results / f"sea_{name}_by_shop.csv"
+                    known = [pd.read_csv(path)] if path.exists() else []
+                    pd.concat([*known, table]).to_csv(path, index=False)
+    for name, value in (("probes", ["accuracy", "chance"]), ("information", ["lower", "upper"])):
+        table = pd.read_csv(args.results / f"sea_{name}_by_shop.csv")
+        keys = [column for column in table.columns if column not in (*value, "shop")]
+        table.groupby(keys)[value].mean().round(4).reset_index().to_csv(args.results / f"sea_{name}.csv", index=False)
+    print(summarise(runs.table(), args.results / "sea_shop.csv").round(4).to_string())
+
+
+if __name__ == "__main__":
+    main()

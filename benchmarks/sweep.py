@@ -1,0 +1,89 @@
+"""Sensitivity: one argument of a model is varied at a time, all others stay at the point that a search chose.
+
+    python benchmarks/sweep.py --root DATA --dataset baby --model SEA-a
+
+The arguments and their values are ``sweep`` in ``accuracy.yaml``. The point in the middle is the best of the model's
+search in ``results/accuracy_runs.csv``, or the first of its grid if there was none on this data set. Figures are on
+validation, so that nothing is chosen on test. Each run is a row of ``results/sweep_runs.csv`` and is not repeated;
+``results/sweep_<dataset>_<model>.png`` shows them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+import yaml
+from accuracy import FOLDER, Ledger, candidates, load
+
+from pyg_mmrec.benchmark import Candidate, default_split, prepare, split_hash
+
+METRIC = "val_recall@20"
+
+
+def middle(grid: list[Candidate], runs: pd.DataFrame, facts: dict[str, str]) -> Candidate:
+    """The candidate whose search run is best; the grid's first where none was searched."""
+    known = runs[(runs["purpose"] == "search") & (runs["model"] == grid[0].name)]
+    known = known[(known[list(facts)] == pd.Series(facts)).all(axis=1)]
+    if known.empty:
+        return grid[0]
+    best = known.loc[known[METRIC].idxmax()]
+    return replace(grid[0], init_args=json.loads(best["init_args"]))
+
+
+def plot(rows: pd.DataFrame, path: Path) -> None:
+    """One panel for each argument: mean over seeds, and the range."""
+    names = rows["argument"].unique()
+    _, axes = plt.subplots(1, len(names), figsize=(4 * len(names), 3), squeeze=False, layout="constrained")
+    for axis, name in zip(axes[0], names, strict=True):
+        values = rows[rows["argument"] == name].groupby("value")[METRIC].agg(["mean", "min", "max"])
+        axis.plot(values.index, values["mean"], marker="o")
+        axis.fill_between(values.index, values["min"], values["max"], alpha=0.2)
+        axis.set(xscale="log", xlabel=name, ylabel="validation Recall@20")
+    plt.savefig(path, dpi=150)
+    plt.close()
+
+
+def main() -> None:
+    """Trains what is missing, prints and plots."""
+    specs = yaml.safe_load((FOLDER / "accuracy.yaml").read_text())
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", required=True, help="folder of the data sets")
+    parser.add_argument("--dataset", required=True, help="name of a data set, or 'shop' for the built-in one")
+    parser.add_argument("--model", required=True, choices=[name for name, spec in specs.items() if "sweep" in spec])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--max_epochs", type=int, help="fewer epochs than the benchmark's")
+    parser.add_argument("--results", type=Path, default=FOLDER / "results")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    matplotlib.use("Agg")
+
+    data = load(args.root, args.dataset)
+    split = default_split(data)
+    grid = candidates(args.model, specs[args.model], args.dataset)
+    views = prepare(data, [grid[0].model], split)
+    facts = {"dataset": args.dataset, "protocol": split.protocol, "split_hash": split_hash(views)}
+    point = middle(grid, Ledger(args.results / "accuracy_runs.csv", views, facts).rows(), facts)
+    if args.max_epochs:
+        point = replace(point, trainer_args={**point.trainer_args, "max_epochs": args.max_epochs})
+    ledger = Ledger(args.results / "sweep_runs.csv", views, facts)
+    rows = []
+    for name, values in specs[args.model]["sweep"].items():
+        for value in values:
+            for seed in args.seeds:
+                found = ledger.run(replace(point, init_args={**point.init_args, name: value}), seed, "search")
+                rows.append({"argument": name, "value": value, "seed": seed, METRIC: found[METRIC]})
+    table = pd.DataFrame(rows)
+    print(table.to_string(index=False))
+    plot(table, args.results / f"sweep_{args.dataset}_{args.model}.png")
+
+
+if __name__ == "__main__":
+    main()
