@@ -33,10 +33,10 @@ from pyg_mmrec.transforms import ModalKNNGraph
 from pyg_mmrec.typing import ITEM
 
 FOLDER = Path(__file__).parent / "results"
-ARGS: dict[str, Any] = {"graph_weights": {"image": 0.5, "text": 0.5}, "estimator_lr": 1e-3}
-TRAINER: dict[str, Any] = {"learning_rate": 1e-3, "progress": False}
+ARGS: dict[str, Any] = {"graph_weights": {"image": 0.5, "text": 0.5}, "estimator_lr": 1e-3, "estimator_items": 500}
+TRAINER: dict[str, Any] = {"learning_rate": 3e-4, "progress": False}
 GRID = [
-    {"align_weight": alpha, "distance_weight": beta} for alpha, beta in itertools.product([0.01, 0.1, 1.0], repeat=2)
+    {"align_weight": alpha, "distance_weight": beta} for alpha, beta in itertools.product([0.01, 0.1, 1.0], [0.01, 0.1])
 ]
 NONE = {"alignment": None, "distancing": None}
 KEY = ["shop", "variant", "init_args", "purpose"]

@@ -19,7 +19,7 @@ from torch_geometric.data import HeteroData
 from pyg_mmrec.benchmark import Candidate, compare, format_table, prepare, summarize
 from pyg_mmrec.datasets import AttributeShop
 from pyg_mmrec.diagnostics import PlantedOracle
-from pyg_mmrec.models import FREEDOM, VBPR, LightGCN, Popularity, Recommender
+from pyg_mmrec.models import FREEDOM, SEA, VBPR, LightGCN, Popularity, Recommender
 from pyg_mmrec.transforms import ModalKNNGraph
 from pyg_mmrec.typing import INTERACTS
 
@@ -28,6 +28,11 @@ CANDIDATES = [
     Candidate(LightGCN, {"num_layers": 2}),
     Candidate(VBPR),
     Candidate(FREEDOM, {"graph_weights": {"image": 0.5, "text": 0.5}}),
+    Candidate(
+        SEA,
+        {"graph_weights": {"image": 0.5, "text": 0.5}, "estimator_lr": 1e-3, "estimator_items": 500},
+        {"batch_size": 2048, "learning_rate": 1e-3},
+    ),
     Candidate(PlantedOracle, label="PlantedOracle (ceiling)"),
 ]
 

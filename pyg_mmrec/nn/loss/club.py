@@ -72,10 +72,10 @@ class CLUB(torch.nn.Module):
         if not 0 < lr < math.inf:
             raise ValueError(f"'lr' must be positive (got {lr})")
         self.num_pairs, self.lr = num_pairs, lr
-        hidden = hidden_channels
-        # The mean's perceptron and the log-variance's: one first layer of double width, two second layers.
-        self._shapes = [(in_channels, 2 * hidden), (1, 2 * hidden), (2 * hidden, out_channels), (2, out_channels)]
-        self._hidden = hidden
+        # The mean's perceptron and the log-variance's side by side: one first layer of double width, its biases in the
+        # last row, and two second layers.
+        k = self._hidden = hidden_channels
+        self._shapes = [(in_channels + 1, 2 * k), (2 * k, out_channels), (2, out_channels)]
         size = sum(math.prod(shape) for shape in self._shapes)
         self.register_buffer("weight", torch.zeros(num_pairs, size))
         self.register_buffer("moments", torch.zeros(2, num_pairs, size))
@@ -86,10 +86,9 @@ class CLUB(torch.nn.Module):
         """Draws q anew, as :class:`torch.nn.Linear` does, and forgets Adam's moments."""
         self.moments.zero_()
         self.step.zero_()
-        weight1, bias1, weight2, bias2 = self._split(self.weight)
-        for part, fan_in in ((weight1, weight1.size(1)), (bias1, weight1.size(1)), (weight2, self._hidden)):
+        weight1, weight2, bias2 = self._split(self.weight)
+        for part, fan_in in ((weight1, weight1.size(1) - 1), (weight2, self._hidden), (bias2, self._hidden)):
             part.uniform_(-(fan_in**-0.5), fan_in**-0.5)
-        bias2.uniform_(-(self._hidden**-0.5), self._hidden**-0.5)
 
     def forward(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         """The bounds, differentiable in both samples.
@@ -128,15 +127,18 @@ class CLUB(torch.nn.Module):
         if num_steps < 0:
             raise ValueError(f"'num_steps' must not be negative (got {num_steps})")
         x, y = x.detach().to(self.weight.dtype), y.detach().to(self.weight.dtype)
+        count = torch.full((self.num_pairs, 1), x.size(1), dtype=x.dtype, device=x.device)
         if mask is not None:
             x, y = (part.masked_fill(~mask.unsqueeze(-1), 0) for part in (x, y))
-        counted = x.new_ones(x.shape[:2]) if mask is None else mask.to(x.dtype)
-        share = (counted / counted.sum(1, keepdim=True).clamp_min(1)).unsqueeze(-1)
+            count = mask.sum(1, keepdim=True).clamp_min(1).to(x.dtype)
+        x = torch.nn.functional.pad(x, (0, 1), value=1.0)  # a channel of ones carries the bias
+        widths = (2 * self._hidden, 2 * self._hidden, 2 * y.size(-1), 2 * y.size(-1))
+        space = [x.new_empty(*x.shape[:2], width) for width in widths]
         with torch.autocast(x.device.type, enabled=False):
             for _ in range(num_steps):
                 adam(
                     [self.weight],
-                    [self._gradient(x, y, share)],
+                    [self._gradient(x, y, mask, space) / count],
                     [self.moments[0]],
                     [self.moments[1]],
                     [],
@@ -151,31 +153,33 @@ class CLUB(torch.nn.Module):
                     maximize=False,
                 )
 
-    def _gradient(self, x: Tensor, y: Tensor, share: Tensor) -> Tensor:
-        """Gradient of the negative log-likelihood; ``share`` is each sample's part of the mean."""
-        weight1, bias1, weight2, bias2 = self._split(self.weight)
-        k = self._hidden
-        hidden = torch.baddbmm(bias1, x, weight1).relu_()
-        log_variance = torch.baddbmm(bias2[:, 1:], hidden[..., k:], weight2[:, k:]).tanh_()
-        error = torch.baddbmm(bias2[:, :1], hidden[..., :k], weight2[:, :k]).sub_(y)
-        grad_mean = (-log_variance).exp_().mul_(error).mul_(share)  # share * error / variance
-        # d/d log-variance of (error^2 / variance + log-variance) / 2, through the tanh.
-        grad_log_variance = (share / 2).addcmul(grad_mean, error, value=-0.5)
-        grad_log_variance.mul_(log_variance.square_().neg_().add_(1))
-        grad_hidden = torch.cat(
-            [grad_mean @ weight2[:, :k].transpose(1, 2), grad_log_variance @ weight2[:, k:].transpose(1, 2)], dim=-1
-        ).mul_(hidden > 0)
-        hidden_t = hidden.transpose(1, 2)
-        parts = [
-            x.transpose(1, 2) @ grad_hidden,
-            grad_hidden.sum(1, keepdim=True),
-            torch.cat([hidden_t[:, :k] @ grad_mean, hidden_t[:, k:] @ grad_log_variance], dim=1),
-            torch.stack([grad_mean.sum(1), grad_log_variance.sum(1)], dim=1),
-        ]
+    def _gradient(self, x: Tensor, y: Tensor, mask: Tensor | None, space: list[Tensor]) -> Tensor:
+        """Gradient of the negative log-likelihood, summed over the samples; ``x`` ends with a channel of ones.
+
+        ``space`` holds what is as long as the samples, so that no step maps fresh memory.
+        """
+        weight1, weight2, bias2 = self._split(self.weight)
+        hidden, grad_hidden, out, grad = space
+        k, width = self._hidden, y.size(-1)
+        block = weight2.new_zeros(x.size(0), 2 * k, 2 * width)  # both second layers in one product
+        block[:, :k, :width], block[:, k:, width:] = weight2[:, :k], weight2[:, k:]
+        torch.bmm(x, weight1, out=hidden).relu_()
+        torch.baddbmm(bias2.flatten(1).unsqueeze(1), hidden, block, out=out)
+        error, log_variance = out[..., :width].sub_(y), out[..., width:].tanh_()
+        grad_mean, grad_log_variance = grad[..., :width], grad[..., width:]
+        torch.neg(log_variance, out=grad_mean).exp_().mul_(error)  # error / variance
+        # d/d log-variance of (error^2 / variance + log-variance) / 2, then through the tanh.
+        torch.addcmul(out.new_tensor(0.5), grad_mean, error, value=-0.5, out=grad_log_variance)
+        torch.ops.aten.tanh_backward(grad_log_variance, log_variance, grad_input=grad_log_variance)
+        if mask is not None:
+            grad.mul_(mask.unsqueeze(-1))
+        products = hidden.transpose(1, 2) @ grad  # of which the diagonal blocks are wanted
+        torch.bmm(grad, block.transpose(1, 2), out=grad_hidden).mul_(hidden.sign_())
+        parts = [x.transpose(1, 2) @ grad_hidden, products[:, :k, :width], products[:, k:, width:], grad.sum(1)]
         return torch.cat([part.flatten(1) for part in parts], dim=1)
 
     def _check(self, x: Tensor, y: Tensor) -> None:
-        for name, part, channels in (("x", x, self._shapes[0][0]), ("y", y, self._shapes[-1][1])):
+        for name, part, channels in (("x", x, self._shapes[0][0] - 1), ("y", y, self._shapes[-1][1])):
             if part.dim() != 3 or part.size(0) != self.num_pairs or part.size(2) != channels or not part.size(1):
                 raise ValueError(
                     f"'{name}' must have shape [{self.num_pairs}, num_samples, {channels}] (got {list(part.shape)})"
@@ -183,9 +187,9 @@ class CLUB(torch.nn.Module):
 
     def conditional(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(y | x), ``[num_pairs, num_samples, out_channels]`` each."""
-        weight1, bias1, weight2, bias2 = self._split(self.weight.clone())  # the next fit writes into the buffer
+        weight1, weight2, bias2 = self._split(self.weight.clone())  # the next fit writes into the buffer
         k = self._hidden
-        hidden = torch.relu(x @ weight1 + bias1)
+        hidden = torch.relu(x @ weight1[:, :-1] + weight1[:, -1:])
         mean = hidden[..., :k] @ weight2[:, :k] + bias2[:, :1]
         return mean, torch.tanh(hidden[..., k:] @ weight2[:, k:] + bias2[:, 1:])
 
