@@ -221,3 +221,15 @@ def test_negative_distance_has_a_lower_bound() -> None:
 def test_negative_distance_gradient() -> None:
     inputs = normal(4, 3).requires_grad_(), normal(4, 3, seed=1).requires_grad_()
     assert torch.autograd.gradcheck(negative_distance, inputs)
+
+
+def test_info_nce_under_autocast() -> None:
+    anchor, positive = normal(50, 8).float().requires_grad_(), normal(50, 8, seed=1).float()
+    expected = info_nce(anchor, positive)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(info_nce(anchor, positive), expected)
+        low = info_nce(anchor.bfloat16(), positive.bfloat16())
+    assert low.dtype == torch.float32
+    assert low.item() == pytest.approx(expected.item(), rel=1e-2)
+    low.backward()
+    assert anchor.grad.isfinite().all()

@@ -46,8 +46,11 @@ def info_nce(anchor: Tensor, positive: Tensor, temperature: float = 0.2, index: 
         raise ValueError("'anchor' has no rows to contrast")
     if temperature <= 0:
         raise ValueError(f"'temperature' must be positive (got {temperature})")
-    anchor, positive = F.normalize(anchor, dim=-1), F.normalize(positive, dim=-1)
-    loss: Tensor = _BlockedContrast.apply(anchor, positive, temperature, index)
+    if anchor.dtype in (torch.bfloat16, torch.float16):
+        anchor, positive = anchor.float(), positive.float()
+    with torch.autocast(anchor.device.type, enabled=False):  # sums over a catalogue want single precision
+        anchor, positive = F.normalize(anchor, dim=-1), F.normalize(positive, dim=-1)
+        loss: Tensor = _BlockedContrast.apply(anchor, positive, temperature, index)
     return loss
 
 
