@@ -60,8 +60,9 @@ class SEA(Recommender):
             images and 0.9 for texts where these are the two graphs (the authors'), equal shares otherwise.
         learn_graph_weights: Whether :math:`\alpha_m` are learned, as in the paper, or fixed as in the authors' code
             (default: True).
-        alignment: See :class:`~pyg_mmrec.nn.SeparateLearning`; so are all arguments that follow.
-        distancing: Likewise.
+        alignment: Loss that aligns generic parts, ``'solosim'`` (default) or ``'infonce'``; None for none. See
+            :class:`~pyg_mmrec.nn.SeparateLearning` for this and all arguments that follow.
+        distancing: Loss that keeps the two parts apart, ``'club'`` (default) or ``'negative'``; None for none.
         align_weight: :math:`\alpha` (default: 0.012, the authors' for Amazon Clothing; search it).
         distance_weight: :math:`\beta` (default: 0.006, the authors' for Amazon Clothing; search it).
         temperature: :math:`\tau` (default: 0.2, the authors').

@@ -34,8 +34,9 @@ class WithSEA(Recommender):
         in_channels: Width of each modality's features.
         base: Name of the base model's class, any that has ``modal_items`` (default: ``'VBPR'``).
         base_args: The other arguments of its constructor.
-        alignment: See :class:`~pyg_mmrec.nn.SeparateLearning`; so are all arguments that follow.
-        distancing: Likewise.
+        alignment: Loss that aligns generic parts, ``'solosim'`` (default) or ``'infonce'``; None for none. See
+            :class:`~pyg_mmrec.nn.SeparateLearning` for this and all arguments that follow.
+        distancing: Loss that keeps the two parts apart, ``'club'`` (default) or ``'negative'``; None for none.
         align_weight: :math:`\alpha` (default: 0.1, the authors' for VBPR).
         distance_weight: :math:`\beta` (default: 0.1; none is published).
         temperature: :math:`\tau` (default: 0.1, the authors' for VBPR).
@@ -44,7 +45,7 @@ class WithSEA(Recommender):
         estimator_items: Items that the CLUB estimators are fitted on for each batch (default: all).
 
     Raises:
-        ValueError: If ``base`` is no model, or one without modal item representations.
+        ValueError: If ``base`` is no model, or one without modal item representations, or ``base_args`` do not fit it.
 
     Example:
         >>> model = WithSEA(5, 4, {'image': 6, 'text': 3}, base='VBPR', base_args={'hidden_channels': 8})
@@ -80,7 +81,10 @@ class WithSEA(Recommender):
         self.estimator_lr, self.estimator_steps = estimator_lr, estimator_steps
         self.estimator_items = estimator_items
         cls = find_model(base)
-        self.base_model = cls(**cls.sizes(num_users, num_items, self.in_channels), **(base_args or {}))
+        try:
+            self.base_model = cls(**cls.sizes(num_users, num_items, self.in_channels), **(base_args or {}))
+        except TypeError as error:
+            raise ValueError(f"'base_args' do not fit {base}: {error}") from None
         if not self.base_model.modal_channels:
             raise ValueError(f"'base' must have representations of single modalities, 'modal_items' ({base} has none)")
         self.separate = SeparateLearning(

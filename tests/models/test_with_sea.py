@@ -66,10 +66,14 @@ class TestWithSEA(FeatureModelTests):
         with pytest.raises(ValueError, match=r"^there is no model 'VPBR', did you mean 'VBPR'\?$"):
             self.build(tiny_data, base="VPBR")
 
+    def test_arguments_that_the_base_does_not_have(self, tiny_data: HeteroData) -> None:
+        with pytest.raises(ValueError, match=r"^'base_args' do not fit VBPR: .*'l3_weight'$"):
+            self.build(tiny_data, base_args={"l3_weight": 1.0})
+
     @pytest.mark.parametrize("base", ["LightGCN", "SEA"])
     def test_base_without_modal_items(self, tiny_data: HeteroData, base: str) -> None:
         with pytest.raises(ValueError, match=rf"^'base' must have representations of single modalities, .*{base} has"):
-            self.build(tiny_data, base=base)
+            self.build(tiny_data, base=base, base_args={"hidden_channels": 16})
 
     def test_models_without_modal_items(self, tiny_data: HeteroData) -> None:
         model = LightGCN.from_data(tiny_data)
