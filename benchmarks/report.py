@@ -39,6 +39,29 @@ knows the planted preferences the ceiling. In the last row the standard errors a
     python benchmarks/shop.py
 """
 
+SEA = """
+## SEA
+
+A training step at the sizes above (features 4096 and 384 wide, all 7,050 items in every step); `plain` builds the
+transformed features that `composed` does without. {threads} threads, torch {torch}, {machine}, {date}:
+
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/sea_speed.py
+"""
+
+SEA_SHOP = """
+Test Recall@20 on shops of five seeds, with both modules and without; `shuffled` deals the texts out anew to the items, so
+that the modalities share nothing. Gains are paired; the last row is their standard error over the shops.
+
+    python benchmarks/sea_evidence.py
+"""
+
+SEA_PROBES = """
+Accuracy of linear probes of the planted attributes from the heads of both parts, means over the shops. Colour and shape
+show in both modalities, texture in the image only, material and size in the text only. `control` is the same model before
+training. `benchmarks/results/sea_probes.csv` has the principal components of the halves as well, and
+`sea_information.csv` the bounds of the mutual information between the parts.
+"""
+
 SPEED = """
 ## Speed
 
@@ -110,9 +133,53 @@ def speed() -> str:
     return f"{SPEED.format(**facts)}\n{markdown(rows, header)}"
 
 
+def sea() -> str:
+    """SEA's step, its gain on the shops and what its parts hold."""
+    step = pd.read_csv(FOLDER / "results" / "sea_speed.csv")
+    rows = [
+        [
+            row["variant"],
+            row["form"],
+            f"{row['seconds']:.2f} s",
+            f"{row['cpu_seconds']:.2f} s",
+            f"{row['peak_gib']:.2f} GiB",
+            "" if pd.isna(row["plain_over_composed"]) else f"{row['plain_over_composed']:.1f}",
+        ]
+        for _, row in step.iterrows()
+    ]
+    facts = step.iloc[0][["threads", "torch", "machine", "date"]].to_dict()
+    header = ["variant", "form", "wall", "CPU", "peak memory", "plain over this"]
+    return f"{SEA.format(**facts)}\n{markdown(rows, header)}{SEA_SHOP}\n{sea_shop()}"
+
+
+def sea_shop() -> str:
+    """Gains by shop, then probes."""
+    table = pd.read_csv(FOLDER / "results" / "sea_shop.csv")
+    columns = [name for name in table.columns if name != "shop"]
+    gains = markdown(
+        [[str(row["shop"]), *(f"{row[name]:.4f}" for name in columns)] for _, row in table.iterrows()],
+        ["shop", *columns],
+    )
+    probes = pd.read_csv(FOLDER / "results" / "sea_probes.csv")
+    probes = probes[probes["view"] == "head"]
+    wide = probes.pivot_table(
+        index=["variant", "model", "modality", "attribute"], columns="part", values="accuracy"
+    ).reset_index()
+    wide = wide.merge(probes.groupby("attribute")["chance"].mean(), on="attribute")
+    rows = [
+        [
+            *(str(row[name]) for name in ("variant", "model", "modality", "attribute")),
+            *(f"{row[name]:.2f}" for name in ("generic", "unique", "chance")),
+        ]
+        for _, row in wide.sort_values(["variant", "model", "modality", "attribute"]).iterrows()
+    ]
+    header = ["variant", "model", "modality", "attribute", "generic", "unique", "chance"]
+    return f"{gains}{SEA_PROBES}\n{markdown(rows, header)}"
+
+
 def main() -> None:
     """Writes the page."""
-    (FOLDER.parent / "docs" / "benchmarks.md").write_text(accuracy() + shop() + speed(), encoding="utf-8")
+    (FOLDER.parent / "docs" / "benchmarks.md").write_text(accuracy() + shop() + speed() + sea(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.evaluation import Evaluator
-from pyg_mmrec.models import BPRMF, FREEDOM, LightGCN, Popularity, Recommender, Representations
+from pyg_mmrec.models import BPRMF, FREEDOM, SEA, LightGCN, Popularity, Recommender, Representations
 from pyg_mmrec.nn import XavierEmbedding
 from pyg_mmrec.nn.loss import bpr_loss
 from pyg_mmrec.training import Trainer, TrainResult
@@ -393,7 +393,7 @@ def test_an_existing_run_is_not_overwritten(tiny_split: Views, tmp_path: Path) -
 # Interrupting and resuming
 
 
-@pytest.mark.parametrize("model_class", [LightGCN, FREEDOM, Dropout, Estimating])
+@pytest.mark.parametrize("model_class", [LightGCN, FREEDOM, SEA, Dropout, Estimating])
 @pytest.mark.parametrize(("stop", "minutes"), [(send_sigint, 60.0), (interrupt, 1e-9)], ids=["SIGINT", "raised"])
 @pytest.mark.parametrize("number", [1, 4, 11])  # of 16 steps: the first, the last of an epoch, within an epoch
 def test_a_resumed_training_ends_with_the_same_weights(

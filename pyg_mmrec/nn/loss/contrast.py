@@ -10,6 +10,9 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 #: Similarities held at a time; a few megabytes stay in the processor's cache.
 ENTRIES_AT_ONCE = 2**20
 
+#: Cosines over the temperature are at most this, or their row's maximum is taken off before they are exponentiated.
+SAFE_LOGIT = 40.0
+
 
 def info_nce(anchor: Tensor, positive: Tensor, temperature: float = 0.2, index: Tensor | None = None) -> Tensor:
     r"""InfoNCE with in-batch negatives on cosine similarities, averaged over the anchors.
@@ -116,7 +119,8 @@ class _BlockedContrast(torch.autograd.Function):
                 repeated = index[rows].unsqueeze(1) == index.unsqueeze(0)
                 repeated[:, rows].fill_diagonal_(False)
                 logits.masked_fill_(repeated, -torch.inf)
-            logits -= logits.amax(1, keepdim=True)
+            if 1 / temperature > SAFE_LOGIT:
+                logits -= logits.amax(1, keepdim=True)
             own = logits[:, rows].diagonal().clone()
             weight = logits.exp_()
             norm = weight.sum(1, keepdim=True)
