@@ -41,7 +41,7 @@ def candidates(name: str, spec: dict[str, Any], dataset: str) -> list[Candidate]
     carried = spec.get("carried_over", {}).get(dataset)
     grid = spec.get("grid", {}) if carried is None else {key: [value] for key, value in carried.items()}
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    trainer = spec.get("trainer", {})
+    trainer = {**spec.get("trainer", {}), **spec.get("trainer_on", {}).get(dataset, {})}
     return [Candidate(model, {**spec.get("args", {}), **point}, trainer, label=name) for point in points]
 
 

@@ -49,16 +49,16 @@ transformed features that `composed` does without. {threads} threads, torch {tor
 """
 
 SEA_SHOP = """
-Test Recall@20 on shops of five seeds, with both modules and without; `shuffled` deals the texts out anew to the items, so
-that the modalities share nothing. Gains are paired; the last row is their standard error over the shops.
+Test Recall@20 on shops of five seeds, with both modules and without; `shuffled` deals the texts out anew to the items,
+so that the modalities share nothing. Gains are paired; the last row is their standard error over the shops.
 
     python benchmarks/sea_evidence.py
 """
 
 SEA_PROBES = """
 Accuracy of linear probes of the planted attributes from the heads of both parts, means over the shops. Colour and shape
-show in both modalities, texture in the image only, material and size in the text only. `control` is the same model before
-training. `benchmarks/results/sea_probes.csv` has the principal components of the halves as well, and
+show in both modalities, texture in the image only, material and size in the text only. `control` is the same model
+before training. `benchmarks/results/sea_probes.csv` has the principal components of the halves as well, and
 `sea_information.csv` the bounds of the mutual information between the parts.
 """
 
