@@ -123,6 +123,9 @@ def report(runs: pd.DataFrame, specs: dict[str, Any], args: argparse.Namespace) 
     """Writes the summary of all test runs and prints that of this data set."""
     runs = runs[runs["purpose"] == "test"]
     tables = []
+    points = runs.groupby(["dataset", "model"])[["init_args", "trainer_args"]].nunique()
+    if (points > 1).any(axis=None):
+        raise SystemExit(f"more than one point was tested: {points[(points > 1).any(axis=1)]}")
     for (dataset, protocol), part in runs.groupby(["dataset", "protocol"], sort=False):
         table = summarize(part).reset_index()
         table.insert(0, "dataset", dataset)

@@ -34,12 +34,12 @@ from pyg_mmrec.typing import ITEM
 
 FOLDER = Path(__file__).parent / "results"
 ARGS: dict[str, Any] = {"graph_weights": {"image": 0.5, "text": 0.5}, "estimator_lr": 1e-3, "estimator_items": 500}
-TRAINER: dict[str, Any] = {"learning_rate": 3e-4, "progress": False}
+TRAINER: dict[str, Any] = {"learning_rate": 3e-4}
 GRID = [
     {"align_weight": alpha, "distance_weight": beta} for alpha, beta in itertools.product([0.01, 0.1, 1.0], [0.01, 0.1])
 ]
 NONE = {"alignment": None, "distancing": None}
-KEY = ["shop", "variant", "init_args", "purpose"]
+KEY = ["shop", "variant", "init_args", "trainer_args", "purpose"]
 
 
 def views_of(shop: int, shuffle: bool) -> Views:
@@ -67,26 +67,34 @@ class Runs:
         table = self.table()
         return table[(table[KEY].astype(str) == pd.Series(key).astype(str)[KEY]).all(axis=1)]
 
-    def train(self, views: Views, shop: int, variant: str, args: dict[str, Any], purpose: str) -> tuple[Any, Any]:
-        """The trained model and its row, which is kept."""
-        key = {"shop": shop, "variant": variant, "init_args": json.dumps(args, sort_keys=True), "purpose": purpose}
-        parts = views if purpose == "test" else (*views[:2], None)
-        model, row = train_one(Candidate(SEA, {**ARGS, **args}), parts, seed=shop, **TRAINER)
-        row |= {**key, "date": datetime.date.today().isoformat(), "threads": torch.get_num_threads()}
+    def keep(self, row: dict[str, Any]) -> None:
+        """Writes a row; a training without one is repeated."""
         pd.concat([self.table(), pd.DataFrame([row])]).to_csv(self.path, index=False)
-        print(key, round(row["val_recall@20"], 4), row["num_epochs"], f"{row['seconds']:.0f} s", flush=True)
-        return model, row
+        print({name: row[name] for name in KEY}, round(row["val_recall@20"], 4), f"{row['seconds']:.0f} s", flush=True)
+
+
+def key_of(shop: int, variant: str, args: dict[str, Any], purpose: str) -> dict[str, Any]:
+    """Everything that decides a training."""
+    settings = json.dumps({**ARGS, **args}, sort_keys=True), json.dumps(TRAINER, sort_keys=True)
+    return dict(zip(KEY, (shop, variant, *settings, purpose), strict=True))
+
+
+def train(views: Views, key: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The trained model and its row; only ``purpose='test'`` sees the test part."""
+    parts = views if key["purpose"] == "test" else (*views[:2], None)
+    candidate = Candidate(SEA, json.loads(key["init_args"]))
+    model, row = train_one(candidate, parts, seed=key["shop"], progress=False, **TRAINER)
+    return model, row | {**key, "date": datetime.date.today().isoformat(), "threads": torch.get_num_threads()}
 
 
 def search(runs: Runs) -> dict[str, Any]:
     """Alpha and beta by validation on shop 0."""
     scores, views = [], None
     for point in GRID:
-        key = {"shop": 0, "variant": "SEA-a", "init_args": json.dumps(point, sort_keys=True), "purpose": "search"}
-        known = runs.find(key)
-        if known.empty:
+        key = key_of(0, "SEA-a", point, "search")
+        if runs.find(key).empty:
             views = views or views_of(0, shuffle=False)
-            runs.train(views, 0, "SEA-a", point, "search")
+            runs.keep(train(views, key)[1])
         scores.append(runs.find(key)["val_recall@20"].iloc[0])
     return GRID[scores.index(max(scores))]
 
@@ -102,9 +110,9 @@ def evidence(model: SEA, data: HeteroData, shop: int, variant: str) -> dict[str,
     }
 
 
-def summarise(runs: pd.DataFrame, path: Path) -> pd.DataFrame:
+def summarise(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Test Recall@20 by shop, and the paired gain of the modules with its standard error over the shops."""
-    wide = runs[runs["purpose"] == "test"].pivot_table(index="shop", columns="variant", values="test_recall@20")
+    wide = rows.pivot(index="shop", columns="variant", values="test_recall@20")
     wide["gain"] = wide["SEA-a"] - wide["without both"]
     wide["shuffled_gain"] = wide["SEA-a, shuffled"] - wide["without both, shuffled"]
     table = pd.concat([wide, wide.agg(["mean", "sem"])])
@@ -121,25 +129,27 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     runs = Runs(args.results / "sea_shop_runs.csv")
-    chosen = search(runs)
+    chosen, rows = search(runs), []
     for shop, shuffle in itertools.product(args.shops, (False, True)):
         suffix = ", shuffled" if shuffle else ""
         for variant, init_args in (("SEA-a", chosen), ("without both", NONE)):
-            key = {"shop": shop, "variant": variant + suffix, "init_args": json.dumps(init_args, sort_keys=True)}
-            if not runs.find({**key, "purpose": "test"}).empty:
-                continue
-            views = views_of(shop, shuffle)
-            model, _ = runs.train(views, shop, variant + suffix, init_args, "test")
-            if variant == "SEA-a":
-                for name, table in evidence(model, views[0], shop, variant + suffix).items():
-                    path = args.results / f"sea_{name}_by_shop.csv"
-                    known = [pd.read_csv(path)] if path.exists() else []
-                    pd.concat([*known, table]).to_csv(path, index=False)
+            key = key_of(shop, variant + suffix, init_args, "test")
+            if runs.find(key).empty:
+                views = views_of(shop, shuffle)
+                model, row = train(views, key)
+                if variant == "SEA-a":
+                    for name, table in evidence(model, views[0], shop, variant + suffix).items():
+                        path = args.results / f"sea_{name}_by_shop.csv"
+                        known = [pd.read_csv(path)] if path.exists() else []
+                        pd.concat([*known, table]).to_csv(path, index=False)
+                runs.keep(row)
+            rows.append(runs.find(key))
     for name, value in (("probes", ["accuracy", "chance"]), ("information", ["lower", "upper"])):
         table = pd.read_csv(args.results / f"sea_{name}_by_shop.csv")
+        table = table.drop_duplicates([column for column in table.columns if column not in value], keep="last")
         keys = [column for column in table.columns if column not in (*value, "shop")]
         table.groupby(keys)[value].mean().round(4).reset_index().to_csv(args.results / f"sea_{name}.csv", index=False)
-    print(summarise(runs.table(), args.results / "sea_shop.csv").round(4).to_string())
+    print(summarise(pd.concat(rows), args.results / "sea_shop.csv").round(4).to_string())
 
 
 if __name__ == "__main__":

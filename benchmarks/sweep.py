@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", required=True, help="folder of the data sets")
     parser.add_argument("--dataset", required=True, help="name of a data set, or 'shop' for the built-in one")
-    parser.add_argument("--model", required=True, choices=[name for name, spec in specs.items() if "sweep" in spec])
+    parser.add_argument("--model", required=True, choices=[name for name, spec in specs.items() if spec.get("sweep")])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--max_epochs", type=int, help="fewer epochs than the benchmark's")

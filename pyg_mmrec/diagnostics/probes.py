@@ -91,7 +91,7 @@ def information_bounds(x: Tensor, y: Tensor, *, seed: int = 0) -> tuple[float, f
         seed: Seed of the parts and of q; torch's global generator is left as it is.
 
     Returns:
-        Lower and upper bound, neither below 0, the lower no greater than the upper.
+        Lower and upper bound, neither below 0. Where q fits badly, the estimates may come in the wrong order.
 
     Raises:
         ValueError: If the rows do not match, are fewer than 8, or hold values that are not finite.

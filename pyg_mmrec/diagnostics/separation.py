@@ -98,7 +98,8 @@ def separation_report(
       the attributes that all modalities show, unique parts the others. :class:`~pyg_mmrec.datasets.AttributeShop` has
       both kinds.
     - **information**: bounds of the mutual information of a modality's generic and unique part
-      (:func:`information_bounds`). Distancing should lower them.
+      (:func:`information_bounds`). Distancing should lower them. In the head view the generic part is the aligned
+      projection where there is one, not the head that CLUB reads.
     - **alignment**: cosines of the generic heads of two modalities, for the same item and for all other pairs of items
       (:func:`cosine_alignment`).
     - **tsne**: a t-SNE map of the heads of 200 random items (the paper's Figures 5 and 6). Rows are brought to length

@@ -14,9 +14,17 @@ from pyg_mmrec.models.base import Recommender, Representations
 from pyg_mmrec.nn import SeparateLearning, XavierEmbedding, composed_linear
 from pyg_mmrec.nn.conv import LightGCNConv, ModalGraphConv, default_graph_weights
 from pyg_mmrec.nn.loss import CLUB, bpr_loss
+from pyg_mmrec.nn.projection import check_modality_names
 from pyg_mmrec.nn.separate import Alignment, Distancing
 from pyg_mmrec.typing import ITEM, Triplets
-from pyg_mmrec.utils import interaction_operator, item_features, modality_masks, similarity_operators
+from pyg_mmrec.utils import (
+    interaction_operator,
+    item_features,
+    modalities,
+    modality_masks,
+    similar_modalities,
+    similarity_operators,
+)
 
 
 class SEA(Recommender):
@@ -35,7 +43,7 @@ class SEA(Recommender):
         \mathbf{e}_u = \Vert_m \, w_{u,m} \bar{\mathbf{x}}_{u,m}, \quad
         \mathbf{e}_i = \mathbf{r}_i + (\mathbf{S}^n \mathbf{r})_i, \; \mathbf{r}_i = \Vert_m \bar{\mathbf{x}}_{i,m}
 
-    where :math:`\mathbf{S} = \sum_m \alpha_m \mathbf{S}_m` is the sum of the modal item graphs (Eq. 8 to 12 and 17).
+    where :math:`\mathbf{S} = \sum_m \alpha_m \mathbf{S}_m` is the sum of the modal item graphs (Eq. 6 to 12 and 17).
     Scores are inner products. The first half of :math:`\mathbf{T}_m` is the generic part, aligned across modalities,
     the second the unique part, kept apart from it (:class:`~pyg_mmrec.nn.SeparateLearning`); the objective is Eq. 19:
 
@@ -114,6 +122,7 @@ class SEA(Recommender):
         super().__init__(num_users, num_items)
         if not in_channels:
             raise ValueError("'in_channels' names no modality: SEA needs item features x_<modality>")
+        check_modality_names(in_channels)
         self.in_channels = dict(in_channels)
         self.hidden_channels = hidden_channels
         self.num_layers = num_layers
@@ -139,7 +148,7 @@ class SEA(Recommender):
         start = graph_weights or default_graph_weights(list(in_channels))
         self.graph_weight = (
             torch.nn.ParameterDict({name: torch.tensor(float(value)) for name, value in start.items()})
-            if learn_graph_weights
+            if learn_graph_weights and num_item_layers > 0
             else None
         )
         self.separate = SeparateLearning(
@@ -168,11 +177,24 @@ class SEA(Recommender):
         with torch.no_grad():
             torch.nn.init.xavier_normal_(self.user_weight)
             self.user_weight.copy_(self.user_weight.softmax(dim=1))
+            for name, value in (self.graph_weights or default_graph_weights(list(self.in_channels))).items():
+                if self.graph_weight is not None:
+                    self.graph_weight[name].fill_(value)
+
+    @classmethod
+    def from_data(cls, data: HeteroData, **kwargs: Any) -> SEA:
+        """Builds the model; graph weights are those of the data's item graphs where these are of other modalities."""
+        graphs, modalities_read = similar_modalities(data), kwargs.get("in_channels", modalities(data))
+        if graphs and set(graphs) != set(modalities_read):
+            kwargs.setdefault("graph_weights", default_graph_weights(graphs))
+        return super().from_data(data, **kwargs)
 
     def forward(self, data: HeteroData) -> Representations:
-        """Final embeddings, and the aligned generic and the unique heads where the method learns them."""
+        """Final embeddings, and in eval mode the heads of generic and unique parts where the method learns them."""
         first = self._first_layers(data)
         user, item = self._propagate(data, first)
+        if self.training:  # batch normalisation in the heads would count this call
+            return Representations(user, item)
         generic, unique = self.separate.heads(first, modality_masks(data, list(first)))
         return Representations(user, item, generic=generic, unique=unique)
 
@@ -206,7 +228,7 @@ class SEA(Recommender):
         return first
 
     def _propagate(self, data: HeteroData, first: dict[str, dict[str, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Embeddings of users and items (Eq. 8 to 12 and 17)."""
+        """Embeddings of users and items (Eq. 6 to 12 and 17)."""
         masks, user, item = modality_masks(data, list(first)), [], []
         for name, outputs in first.items():
             z = self.encoder_out[name](F.leaky_relu(outputs["encoder"]))

@@ -45,7 +45,7 @@ class VBPR(Recommender):
         l2_form: See :func:`~pyg_mmrec.nn.loss.embedding_l2`.
 
     Raises:
-        ValueError: If there is no modality.
+        ValueError: If there is no modality or a weight is negative.
     """
 
     def __init__(
@@ -63,6 +63,9 @@ class VBPR(Recommender):
         super().__init__(num_users, num_items)
         if not in_channels:
             raise ValueError("'in_channels' names no modality: VBPR needs item features x_<modality>")
+        for name, weight in (("l2_weight", l2_weight), ("modal_l2_weight", modal_l2_weight)):
+            if not weight >= 0:
+                raise ValueError(f"'{name}' must not be negative (got {weight})")
         self.in_channels = dict(in_channels)
         self.hidden_channels = hidden_channels
         self.bias = bias

@@ -103,14 +103,18 @@ class WithSEA(Recommender):
     def from_data(cls, data: HeteroData, **kwargs: Any) -> WithSEA:
         """Builds the model; the base model starts as its own ``from_data`` leaves it."""
         model = super().from_data(data, **kwargs)
-        model.base_model = find_model(model.base).from_data(data, **(model.base_args or {}))
+        base = find_model(model.base)
+        sizes = base.sizes(model.num_users, model.num_items, model.in_channels)
+        model.base_model = base.from_data(data, **sizes, **(model.base_args or {}))
         return model
 
     def forward(self, data: HeteroData) -> Representations:
-        """What the base model gives, with the generic and unique heads."""
+        """What the base model gives, in eval mode with the heads of generic and unique parts."""
+        out: Representations = self.base_model(data)
+        if self.training:  # batch normalisation in the heads would count this call
+            return out
         first = self.separate.first_outputs(self.base_model.modal_items(data))
         generic, unique = self.separate.heads(first, modality_masks(data, list(self.in_channels)))
-        out: Representations = self.base_model(data)
         return out._replace(generic=generic, unique=unique)
 
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:

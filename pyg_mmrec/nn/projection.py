@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -11,6 +13,17 @@ from pyg_mmrec.utils import item_features
 
 #: Rows gathered at a time: wide features in larger pieces make the allocator map fresh pages at every step.
 ROWS_AT_ONCE = 1024
+
+
+def check_modality_names(names: Iterable[str]) -> None:
+    """Refuses modality names under which torch cannot keep weights.
+
+    Raises:
+        ValueError: If a name is empty, has a dot or is that of a method of :class:`torch.nn.ModuleDict`.
+    """
+    for name in names:
+        if not name or "." in name or hasattr(torch.nn.ModuleDict, name) or hasattr(torch.nn.ParameterDict, name):
+            raise ValueError(f"a modality cannot be called '{name}', because torch keeps no weights under that name")
 
 
 class ModalProjection(torch.nn.Module):
@@ -34,6 +47,7 @@ class ModalProjection(torch.nn.Module):
 
     def __init__(self, in_channels: dict[str, int], out_channels: int, bias: bool = True) -> None:
         super().__init__()
+        check_modality_names(in_channels)
         self.in_channels = dict(in_channels)
         self.lins = torch.nn.ModuleDict(
             {name: torch.nn.Linear(width, out_channels, bias=bias) for name, width in in_channels.items()}

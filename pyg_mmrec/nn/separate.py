@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, TypeAlias, cast
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import Linear
 
 from pyg_mmrec.nn.loss import CLUB, info_nce, negative_distance, symmetric_info_nce
+from pyg_mmrec.nn.projection import check_modality_names
 
 #: How generic parts of two modalities are aligned.
 Alignment: TypeAlias = Literal["solosim", "infonce"]
@@ -88,10 +89,13 @@ class SeparateLearning(torch.nn.Module):
         estimator_items: int | None = None,
     ) -> None:
         super().__init__()
+        check_modality_names(in_channels)
         self.in_channels = dict(in_channels)
         self._check(alignment, distancing, align_weight, distance_weight, temperature)
         if shared_estimator and distancing == "club" and len(in_channels) < 2:
             raise ValueError("'shared_estimator' is fitted on pairs of modalities and needs two or more (got one)")
+        if not estimator_lr > 0:
+            raise ValueError(f"'estimator_lr' must be positive (got {estimator_lr})")
         if estimator_steps < 0:
             raise ValueError(f"'estimator_steps' must not be negative (got {estimator_steps})")
         if estimator_items is not None and estimator_items < 2:
@@ -121,7 +125,7 @@ class SeparateLearning(torch.nn.Module):
         temperature: float,
     ) -> None:
         for name, width in self.in_channels.items():
-            if width < 2:
+            if width < 2 and (alignment or distancing):
                 raise ValueError(f"modality '{name}' has {width} channel(s) and cannot be split in two")
         if alignment not in ("solosim", "infonce", None):
             raise ValueError(f"'alignment' must be 'solosim', 'infonce' or None (got {alignment!r})")
@@ -137,6 +141,16 @@ class SeparateLearning(torch.nn.Module):
                 raise ValueError(f"'{key}' must not be negative (got {value})")
         if not temperature > 0:
             raise ValueError(f"'temperature' must be positive (got {temperature})")
+
+    def _check_masks(self, masks: Mapping[str, Tensor]) -> None:
+        """There must be items to take means over."""
+        masks = {name: mask for name, mask in masks.items() if name in self.in_channels}
+        for name, mask in masks.items():
+            if int(mask.sum()) < 2:
+                raise ValueError(f"modality '{name}' must be there for two items or more (got {int(mask.sum())})")
+        for one, other in itertools.combinations(masks, 2) if self.alignment is not None else ():
+            if not (masks[one] & masks[other]).any():
+                raise ValueError(f"no item has both '{one}' and '{other}', so they cannot be aligned")
 
     def reset_parameters(self) -> None:
         """Draws everything anew."""
@@ -182,6 +196,7 @@ class SeparateLearning(torch.nn.Module):
     ) -> dict[str, Tensor]:
         """The weighted terms from the outputs of :meth:`first_layers`, by modality and name."""
         masks = masks or {}
+        self._check_masks(masks)
         losses = {}
         if self.alignment is not None:
             losses["align"] = self.align_weight * self._align(self._projected(first, masks), masks)
@@ -222,9 +237,8 @@ class SeparateLearning(torch.nn.Module):
     def _align(self, generic: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
         """Mean over the pairs of modalities (Eq. 16)."""
         contrast = info_nce if self.alignment == "solosim" else symmetric_info_nce
-        names = sorted(generic, key=lambda name: (name != "text", name))  # text is the anchor
         terms = []
-        for anchor, positive in itertools.combinations(names, 2):
+        for anchor, positive in itertools.combinations(_text_first(generic), 2):
             pair = [generic[anchor], generic[positive]]
             both = [masks[name] for name in (anchor, positive) if name in masks]
             if both:
@@ -260,11 +274,14 @@ class SeparateLearning(torch.nn.Module):
     def _fit(self, club: CLUB, generic: Tensor, unique: Tensor, mask: Tensor | None) -> None:
         """Fits the estimators, on what they bound or, if shared, on the pairs of modalities."""
         if self.estimator_items is not None and self.estimator_items < generic.size(1):
-            items = torch.randperm(generic.size(1), device=generic.device)[: self.estimator_items]
+            draw = torch.Generator().manual_seed(int(club.step))  # the same on every process
+            items = torch.randperm(generic.size(1), generator=draw)[: self.estimator_items].to(generic.device)
             generic, unique = generic[:, items], unique[:, items]
             mask = None if mask is None else mask[:, items]
         if self.shared_estimator:
-            one, other = torch.combinations(torch.arange(generic.size(0), device=generic.device)).unbind(1)
+            names = list(self.in_channels)
+            order = torch.tensor([names.index(name) for name in _text_first(names)], device=generic.device)
+            one, other = torch.combinations(order).unbind(1)
             if mask is not None:
                 mask = (mask[one] & mask[other]).repeat(2, 1).flatten().unsqueeze(0)
             generic, unique = (
@@ -312,3 +329,8 @@ class SeparateLearning(torch.nn.Module):
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"alignment={self.alignment!r}, distancing={self.distancing!r}"
+
+
+def _text_first(names: Iterable[str]) -> list[str]:
+    """Modalities in order, but text is the anchor of its pairs."""
+    return sorted(names, key=lambda name: (name != "text", name))

@@ -173,7 +173,7 @@ class TestFREEDOM(FeatureModelTests):
 
     def test_weights_of_other_graphs(self, tiny_data: HeteroData) -> None:
         model = self.build(tiny_data, graph_weights={"image": 1.0})
-        with pytest.raises(ValueError, match=r"^'weights' must name the graphs \['image', 'text'\] "):
+        with pytest.raises(ValueError, match=r"'graph_weights', must name the graphs \['image', 'text'\] "):
             model(tiny_data)
 
     def test_data_without_item_graphs(self, tiny_data: HeteroData) -> None:

@@ -183,7 +183,7 @@ class TestSEA(FeatureModelTests):
             self.build(tiny_data, graph_weights=given, learn_graph_weights=learn) for learn in (True, False)
         )
         torch.testing.assert_close(self.all_scores(learned, tiny_data), self.all_scores(fixed, tiny_data))
-        with pytest.raises(ValueError, match=r"^'weights' must name the graphs \['image', 'text'\] "):
+        with pytest.raises(ValueError, match=r"'graph_weights', must name the graphs \['image', 'text'\] "):
             self.build(tiny_data, graph_weights={"image": 1.0})(tiny_data)
 
     def test_items_without_a_modality_have_no_content(self, tiny_data: HeteroData) -> None:
@@ -204,3 +204,26 @@ class TestSEA(FeatureModelTests):
             del tiny_data[similar("item", name)]
         with pytest.raises(ValueError, match=r"^the data has no item-item graph: "):
             model(tiny_data)
+
+    def test_graphs_of_other_modalities(self, tiny_data: HeteroData) -> None:
+        del tiny_data[similar("item", "image")]
+        model = self.build(tiny_data)
+        assert {name: weight.item() for name, weight in model.graph_weight.items()} == {"text": 1.0}
+        assert all(value.isfinite() for value in self.losses(model, tiny_data).values())
+
+    def test_reset_brings_the_graph_weights_back(self, tiny_data: HeteroData) -> None:
+        model = self.build(tiny_data)
+        torch.nn.init.constant_(model.graph_weight["text"], 5.0)
+        model.reset_parameters()
+        assert model.graph_weight["text"].item() == pytest.approx(0.9)
+
+    def test_no_item_layers_have_no_weights_to_learn(self, tiny_data: HeteroData) -> None:
+        model = self.build(tiny_data, num_item_layers=0)
+        assert model.graph_weight is None
+        assert model(tiny_data).item.isfinite().all()
+
+    def test_forward_counts_no_batch_statistics(self, tiny_data: HeteroData) -> None:
+        model = self.build(tiny_data).train()
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        assert model(tiny_data).generic is None
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -88,6 +88,11 @@ class TestVBPR(FeatureModelTests):
         assert losses.pop("l2_modal").item() == pytest.approx(0.3 * total / 2 / batch.user.numel(), rel=1e-4)
         assert losses == plain.loss(tiny_data, batch)
 
+    @pytest.mark.parametrize("name", ["l2_weight", "modal_l2_weight"])
+    def test_negative_weights(self, tiny_data: HeteroData, name: str) -> None:
+        with pytest.raises(ValueError, match=rf"^'{name}' must not be negative \(got -1.0\)$"):
+            self.build(tiny_data, **{name: -1.0})
+
     def test_biases_start_at_zero(self, tiny_data: HeteroData) -> None:
         model = self.drawn(tiny_data)
         model.reset_parameters()

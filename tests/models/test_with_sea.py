@@ -78,3 +78,8 @@ class TestWithSEA(FeatureModelTests):
     def test_models_without_modal_items(self, tiny_data: HeteroData) -> None:
         model = LightGCN.from_data(tiny_data)
         assert model.modal_channels == model.modal_items(tiny_data) == {}
+
+    def test_fewer_modalities_reach_the_base_model(self, tiny_data: HeteroData) -> None:
+        model = self.build(tiny_data, in_channels={"text": 8}, alignment=None)
+        assert model.base_model.config()["in_channels"] == {"text": 8}
+        assert all(value.isfinite() for value in self.losses(model, tiny_data).values())

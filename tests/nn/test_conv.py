@@ -174,7 +174,10 @@ def test_modal_graph_equals_its_equation(form: str, num_layers: int) -> None:
 
 def test_modal_graph_with_other_names() -> None:
     graph = torch.tensor([[0], [1]])
-    with pytest.raises(ValueError, match=r"^'weights' must name the graphs \['image', 'text'\] \(got \['text'\]\)$"):
+    with pytest.raises(
+        ValueError,
+        match=r"'graph_weights', must name the graphs \['image', 'text'\] \(got \['text'\]\)$",
+    ):
         ModalGraphConv()(torch.rand(2, 1), {"text": graph, "image": graph}, {"text": 1.0})
 
 

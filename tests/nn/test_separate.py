@@ -106,8 +106,8 @@ def test_a_shared_estimator_is_fitted_across_modalities() -> None:
     assert twin.num_pairs == 1
     generic = {name: separate.generic_head[name](x[name][:, : w // 2]) for name, w in SIZES.items()}
     unique = {name: separate.unique_head[name](x[name][:, w // 2 :]) for name, w in SIZES.items()}
-    one = torch.cat([generic["image"], unique["image"]]).unsqueeze(0)
-    other = torch.cat([generic["text"], unique["text"]]).unsqueeze(0)
+    one = torch.cat([generic["text"], unique["text"]]).unsqueeze(0)  # q(image | text)
+    other = torch.cat([generic["image"], unique["image"]]).unsqueeze(0)
     twin.fit(one, other, num_steps=5)
     separate(x)
     torch.testing.assert_close(separate.club.weight, twin.weight)
@@ -172,12 +172,27 @@ def test_a_single_modality_is_distanced() -> None:
         (SIZES, {"distance_weight": float("nan")}, r"^'distance_weight' must not be negative \(got nan\)$"),
         (SIZES, {"temperature": 0.0}, r"^'temperature' must be positive \(got 0.0\)$"),
         (SIZES, {"estimator_steps": -1}, r"^'estimator_steps' must not be negative \(got -1\)$"),
+        (SIZES, {"estimator_lr": -1.0}, r"^'estimator_lr' must be positive \(got -1.0\)$"),
+        ({"image": 9, "keys": 6}, {}, r"^a modality cannot be called 'keys', because torch keeps no weights under "),
+        ({"a.b": 9, "text": 6}, {}, r"^a modality cannot be called 'a.b', because torch keeps no weights under "),
         (SIZES, {"estimator_items": 1}, r"^'estimator_items' must be at least 2 \(got 1\)$"),
     ],
 )
 def test_bad_arguments(sizes: dict[str, int], kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(sizes, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (torch.arange(40) < 1, r"^modality 'image' must be there for two items or more \(got 1\)$"),
+        (torch.arange(40) < 10, r"^no item has both 'image' and 'text', so they cannot be aligned$"),
+    ],
+)
+def test_masks_that_leave_nothing(image: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()(representations(), {"image": image, "text": torch.arange(40) >= 10})
 
 
 def test_the_unbounded_distance_warns() -> None:

@@ -203,7 +203,9 @@ class ModalGraphConv(torch.nn.Module):
             ValueError: If the names differ.
         """
         if set(graphs) != set(weights):
-            raise ValueError(f"'weights' must name the graphs {sorted(graphs)} (got {sorted(weights)})")
+            raise ValueError(
+                f"'weights', a model's 'graph_weights', must name the graphs {sorted(graphs)} (got {sorted(weights)})"
+            )
         for _ in range(self.num_layers):
             x = torch.stack([weights[name] * self.conv(x, graph) for name, graph in graphs.items()]).sum(0)
         return x
