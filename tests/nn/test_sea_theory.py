@@ -156,11 +156,10 @@ def pairs(rho: float | list[float], size: int, d: int, seed: int = 0) -> tuple[T
 def linear_club(r: float, d: int) -> CLUB:
     """An estimator whose q is N(r g, 1 - r^2): each channel needs two ReLU units."""
     club = CLUB(1, d, d, hidden_channels=2 * d)
-    weight1, bias1, weight2, bias2 = club._split(club.weight)
+    club.weight.zero_()
+    weight1, weight2, bias2 = club._split(club.weight)
     eye = torch.eye(d)
-    for part in (weight1, bias1, weight2, bias2):
-        part.zero_()
-    weight1[0, :, : 2 * d] = torch.cat([eye, -eye], dim=1)
+    weight1[0, :d, : 2 * d] = torch.cat([eye, -eye], dim=1)
     weight2[0, : 2 * d] = torch.cat([r * eye, -r * eye])
     bias2[0, 1] = math.atanh(math.log(1 - r**2))
     return club
