@@ -36,7 +36,7 @@ CANDIDATES = [
             "estimator_items": 500,
             "estimator_steps": 10,
         },
-        {"batch_size": 2048, "patience": 10},  # in a fraction of the time that its own settings take
+        {"batch_size": 2048, "patience": 5},  # in a fraction of the time that its own settings take
     ),
     Candidate(PlantedOracle, label="PlantedOracle (ceiling)"),
 ]
