@@ -12,7 +12,6 @@ means over the shops, beside an untrained model) and ``results/sea_information.c
 from __future__ import annotations
 
 import argparse
-import copy
 import datetime
 import itertools
 import json
@@ -22,6 +21,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from shop import shuffled
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.benchmark import Candidate, prepare, train_one
@@ -30,7 +30,6 @@ from pyg_mmrec.datasets import AttributeShop
 from pyg_mmrec.diagnostics import separation_report
 from pyg_mmrec.models import SEA
 from pyg_mmrec.transforms import ModalKNNGraph
-from pyg_mmrec.typing import ITEM
 
 FOLDER = Path(__file__).parent / "results"
 ARGS: dict[str, Any] = {"graph_weights": {"image": 0.5, "text": 0.5}, "estimator_lr": 1e-3, "estimator_items": 500}
@@ -45,11 +44,7 @@ KEY = ["shop", "variant", "init_args", "trainer_args", "purpose"]
 def views_of(shop: int, shuffle: bool) -> Views:
     """The split shop; ``shuffle`` gives every item another item's text features."""
     data = AttributeShop(str(Path(tempfile.gettempdir(), f"pyg_mmrec_shop_{shop}")), seed=shop)[0]
-    if shuffle:
-        data = copy.copy(data)
-        perm = torch.randperm(data[ITEM].num_nodes, generator=torch.Generator().manual_seed(0))
-        data[ITEM].x_text = data[ITEM].x_text[perm]
-    return prepare(data, [SEA], graph=ModalKNNGraph(k=10))
+    return prepare(shuffled(data, ["text"]) if shuffle else data, [SEA], graph=ModalKNNGraph(k=10))
 
 
 class Runs:
@@ -102,7 +97,7 @@ def search(runs: Runs) -> dict[str, Any]:
 def evidence(model: SEA, data: HeteroData, shop: int, variant: str) -> dict[str, pd.DataFrame]:
     """Probes and information of a trained model and of the same model before training."""
     torch.manual_seed(shop)
-    control = SEA.from_data(data, **model.config() | {"num_users": model.num_users})
+    control = SEA.from_data(data, **model.config())
     report = separation_report(model, data, control=control, seed=shop)
     return {
         name: table.assign(shop=shop, variant=variant)

@@ -15,6 +15,7 @@ import copy
 import datetime
 import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +27,7 @@ from pyg_mmrec.datasets import AttributeShop
 from pyg_mmrec.diagnostics import PlantedOracle
 from pyg_mmrec.models import FREEDOM, LightGCN, Popularity
 from pyg_mmrec.transforms import ModalKNNGraph
-from pyg_mmrec.typing import ITEM
+from pyg_mmrec.typing import ITEM, feature_key
 
 FOLDER = Path(__file__).parent / "results"
 METRIC = "test_recall@20"
@@ -40,11 +41,12 @@ PLAIN = [
 SHUFFLED = [Candidate(FREEDOM, GRAPHS, label="FREEDOM, shuffled features")]
 
 
-def shuffled(data: HeteroData) -> HeteroData:
-    """The shop with the features of its items dealt out anew."""
+def shuffled(data: HeteroData, names: Sequence[str] = ("image", "text")) -> HeteroData:
+    """The shop with these features of its items dealt out anew, all in the same order."""
     data = copy.copy(data)
     perm = torch.randperm(data[ITEM].num_nodes, generator=torch.Generator().manual_seed(0))
-    data[ITEM].x_image, data[ITEM].x_text = data[ITEM].x_image[perm], data[ITEM].x_text[perm]
+    for name in names:
+        data[ITEM][feature_key(name)] = data[ITEM][feature_key(name)][perm]
     return data
 
 

@@ -61,14 +61,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="a smaller shop and two seeds")
     parser.add_argument("--root", default=str(Path(tempfile.gettempdir(), "pyg_mmrec_shop")), help="its folder")
-    parser.add_argument("--shuffle", action="store_true", help="shuffle the items' features: their gain should vanish")
     args = parser.parse_args()
 
     shop = AttributeShop(args.root, **({"num_users": 800, "num_items": 600} if args.small else {}))
     data = shop[0]
-    if args.shuffle:
-        perm = torch.randperm(data["item"].num_nodes, generator=torch.Generator().manual_seed(0))
-        data["item"].x_image, data["item"].x_text = data["item"].x_image[perm], data["item"].x_text[perm]
     views = prepare(data, [candidate.model for candidate in CANDIDATES], graph=ModalKNNGraph(k=10))
     print(shop, views[0], sep="\n")
     seeds = range(2 if args.small else 3)

@@ -181,7 +181,12 @@ class Recommender(torch.nn.Module, ABC):
             kwargs: The other arguments of the constructor.
         """
         in_channels = {name: data[ITEM][feature_key(name)].size(-1) for name in modalities(data)}
-        return cls(**(cls.sizes(*num_users_items(data), in_channels) | kwargs))
+        model = cls(**(cls.sizes(*num_users_items(data), in_channels) | kwargs))
+        model.start_from(data)
+        return model
+
+    def start_from(self, data: HeteroData) -> None:
+        """Sets what starts at values of the data, such as trained features; by default nothing."""
 
     @classmethod
     def sizes(cls, num_users: int, num_items: int, in_channels: dict[str, int]) -> dict[str, Any]:

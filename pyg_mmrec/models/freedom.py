@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -101,14 +101,11 @@ class FREEDOM(Recommender):
             {name: torch.zeros(num_items, width) for name, width in read.items() if train_features}
         )
 
-    @classmethod
-    def from_data(cls, data: HeteroData, **kwargs: Any) -> FREEDOM:
-        """Builds the model; trained features start at the data's."""
-        model = super().from_data(data, **kwargs)
-        with torch.no_grad():
-            for name, parameter in model.features.items():
-                parameter.copy_(data[ITEM][feature_key(name)])
-        return model
+    @torch.no_grad()
+    def start_from(self, data: HeteroData) -> None:
+        """Trained features start at the data's."""
+        for name, parameter in self.features.items():
+            parameter.copy_(data[ITEM][feature_key(name)])
 
     def resample(self, data: HeteroData, generator: torch.Generator) -> HeteroData:
         """Degree-sensitive edge pruning (Eq. 5 and 6): draws edges without replacement, normalises what is kept."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, cast
 
 import torch
@@ -145,12 +146,8 @@ class SEA(Recommender):
         self.conv = LightGCNConv(num_layers)
         self.item_conv = ModalGraphConv(num_item_layers)
         self.user_weight = torch.nn.Parameter(torch.empty(num_users, len(in_channels)))  # w
-        start = graph_weights or default_graph_weights(list(in_channels))
-        self.graph_weight = (
-            torch.nn.ParameterDict({name: torch.tensor(float(value)) for name, value in start.items()})
-            if learn_graph_weights and num_item_layers > 0
-            else None
-        )
+        learned = self._start_weights() if learn_graph_weights and num_item_layers > 0 else {}
+        self.graph_weight = torch.nn.ParameterDict({name: torch.empty(()) for name in learned})  # alpha
         self.separate = SeparateLearning(
             in_channels,
             alignment=alignment,
@@ -177,9 +174,8 @@ class SEA(Recommender):
         with torch.no_grad():
             torch.nn.init.xavier_normal_(self.user_weight)
             self.user_weight.copy_(self.user_weight.softmax(dim=1))
-            for name, value in (self.graph_weights or default_graph_weights(list(self.in_channels))).items():
-                if self.graph_weight is not None:
-                    self.graph_weight[name].fill_(value)
+            for name, weight in self.graph_weight.items():
+                weight.fill_(self._start_weights()[name])
 
     @classmethod
     def from_data(cls, data: HeteroData, **kwargs: Any) -> SEA:
@@ -206,7 +202,7 @@ class SEA(Recommender):
         item = torch.stack([batch.pos_item, batch.neg_item])  # [2, B]
         bpr = bpr_loss(*(user * item_emb[item]).sum(-1))
         if self.log2:
-            bpr = bpr / torch.log(bpr.new_tensor(2.0))
+            bpr = bpr / math.log(2)
         return {"bpr": bpr, **self.separate.losses(first, modality_masks(data, list(first)))}
 
     @torch.no_grad()
@@ -244,9 +240,10 @@ class SEA(Recommender):
         return e_user.flatten(1), r + self.item_conv(r, graphs, self._weights(list(graphs)))
 
     def _weights(self, names: list[str]) -> dict[str, Any]:
-        if self.graph_weight is not None:
-            return dict(self.graph_weight.items())
-        return self.graph_weights or default_graph_weights(names)
+        return dict(self.graph_weight.items()) or self.graph_weights or default_graph_weights(names)
+
+    def _start_weights(self) -> dict[str, float]:
+        return self.graph_weights or default_graph_weights(list(self.in_channels))
 
     @staticmethod
     def _linears(widths: dict[str, int], out_channels: int | None) -> torch.nn.ModuleDict:

@@ -99,14 +99,9 @@ class WithSEA(Recommender):
             estimator_items=estimator_items,
         )
 
-    @classmethod
-    def from_data(cls, data: HeteroData, **kwargs: Any) -> WithSEA:
-        """Builds the model; the base model starts as its own ``from_data`` leaves it."""
-        model = super().from_data(data, **kwargs)
-        base = find_model(model.base)
-        sizes = base.sizes(model.num_users, model.num_items, model.in_channels)
-        model.base_model = base.from_data(data, **sizes, **(model.base_args or {}))
-        return model
+    def start_from(self, data: HeteroData) -> None:
+        """What the base model sets."""
+        self.base_model.start_from(data)
 
     def forward(self, data: HeteroData) -> Representations:
         """What the base model gives, in eval mode with the heads of generic and unique parts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping
 
@@ -54,7 +55,7 @@ def composed_linear(
             products = (stacked @ rows).split([seconds[name][0].out_features for name in readers])
             for name, product in zip(readers, products, strict=True):
                 weights[name].append(product)
-    weight = torch.cat([torch.stack(parts).sum(0) if len(parts) > 1 else parts[0] for parts in weights.values()])
+    weight = torch.cat([functools.reduce(torch.add, parts) for parts in weights.values()])
     bias = torch.cat([F.linear(first.bias[part], second.weight, second.bias) for second, part in seconds.values()])
     sizes = [second.out_features for second, _ in seconds.values()]
     return dict(zip(seconds, F.linear(x, weight, bias).split(sizes, dim=-1), strict=True))

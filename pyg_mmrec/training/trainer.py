@@ -50,7 +50,7 @@ class TrainResult:
     num_epochs: int  #: epochs that were trained
     validation: dict[str, float]  #: metrics of the best epoch
     test: dict[str, float]  #: computed once, with the best epoch's weights; empty without test data
-    history: list[dict[str, float]]  #: one row an epoch: loss terms, validation metrics, seconds
+    history: list[dict[str, float]]  #: one row an epoch: loss terms, metrics if it was validated, seconds
     seconds: float  #: training and validation, resumed parts included
 
 
@@ -66,6 +66,7 @@ class Trainer:
         max_epochs: At most so many epochs (default: 1000).
         patience: Stop at the first epoch that makes more than so many in a row without a strictly better validation
             value (default: 20).
+        evaluate_every: Validate after every so many epochs, and after the last (default: 1).
         monitor: The validation metric that selects (default: ``'recall@20'``).
         batch_size: Interactions in a batch, over all processes (default: 2048).
         learning_rate: Of Adam (default: 1e-3).
@@ -93,6 +94,7 @@ class Trainer:
         *,
         max_epochs: int = 1000,
         patience: int = 20,
+        evaluate_every: int = 1,
         monitor: str = "recall@20",
         batch_size: int = 2048,
         learning_rate: float = 1e-3,
@@ -110,7 +112,8 @@ class Trainer:
         precision: str = "32-true",
         progress: bool = True,
     ) -> None:
-        limits = {"max_epochs": 1, "batch_size": 1, "seed": 0, "patience": 0, "devices": 1, "num_nodes": 1}
+        limits = {"max_epochs": 1, "patience": 0, "evaluate_every": 1, "batch_size": 1, "seed": 0, "devices": 1}
+        limits["num_nodes"] = 1
         for name, low in limits.items():
             if locals()[name] < low:
                 raise ValueError(f"'{name}' must be at least {low} (got {locals()[name]})")
@@ -124,6 +127,7 @@ class Trainer:
             raise ValueError(f"'monitor' must be one of {', '.join(self.evaluator.metrics)} (got {monitor!r})")
         self.max_epochs = max_epochs
         self.patience = patience
+        self.evaluate_every = evaluate_every
         self.monitor = monitor
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -171,7 +175,7 @@ class Trainer:
 
     def settings(self, model: Any) -> dict[str, Any]:
         """What decides a training's course, and so must be equal when it is resumed."""
-        keys = ("max_epochs", "patience", "monitor", "batch_size", "learning_rate", "seed")
+        keys = ("max_epochs", "patience", "evaluate_every", "monitor", "batch_size", "learning_rate", "seed")
         return {
             "model": type(model).__name__,
             **{f"model.{key}": value for key, value in model.config().items()},
@@ -280,11 +284,11 @@ class _Run:
             while not state.finished:
                 start = time.perf_counter()
                 losses = self._train_epoch(interrupt)
-                metrics = self.trainer.evaluator(self.module, self.val_data)
+                metrics = self._validate()
                 self._finish_epoch(losses, metrics, time.perf_counter() - start)
-                bar.set_postfix(
-                    {self.trainer.monitor: f"{metrics[self.trainer.monitor]:.4f}", "best": state.best_epoch}
-                )
+                if metrics:
+                    monitored = f"{metrics[self.trainer.monitor]:.4f}"
+                    bar.set_postfix({self.trainer.monitor: monitored, "best": state.best_epoch})
                 bar.update()
                 self._checkpoint_if_due(interrupt, epoch_done=True)
 
@@ -305,6 +309,12 @@ class _Run:
             self._checkpoint_if_due(interrupt)
         return {name: value / state.step for name, value in state.sums.items()}
 
+    def _validate(self) -> dict[str, float]:
+        """The validation metrics, where they are due after this epoch."""
+        trainer, done = self.trainer, self.state.epoch + 1
+        due = done % trainer.evaluate_every == 0 or done == trainer.max_epochs
+        return trainer.evaluator(self.module, self.val_data) if due else {}
+
     def _descend(self, optimizer: Optimizer, losses: dict[str, Tensor]) -> dict[str, float]:
         """One optimiser step on the sum of the terms; returns their values."""
         values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
@@ -321,19 +331,19 @@ class _Run:
         return values
 
     def _finish_epoch(self, losses: dict[str, float], metrics: dict[str, float], seconds: float) -> None:
-        """Books the epoch and decides whether it is the best, and the last."""
+        """Books the epoch and, if it was validated, decides whether it is the best, and the last."""
         state, trainer = self.state, self.trainer
         row = {"epoch": state.epoch, **{f"loss_{name}": value for name, value in losses.items()}, **metrics}
         state.history.append({**row, "seconds": seconds})
         state.seconds += seconds
-        if metrics[trainer.monitor] > state.best_value:
+        if metrics and metrics[trainer.monitor] > state.best_value:
             state.best_epoch, state.best_value = state.epoch, metrics[trainer.monitor]
             self.best = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
         if self.scheduler is not None:
             self.scheduler.step()
         state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
         stale = state.epoch - 1 - state.best_epoch
-        state.finished = stale > trainer.patience or state.epoch == trainer.max_epochs
+        state.finished = bool(metrics) and (stale > trainer.patience or state.epoch == trainer.max_epochs)
         if self.folder is not None and self.fabric.is_global_zero:
             self.folder.write_history(state.history)
             if self.logger is not None:

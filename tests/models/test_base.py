@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import safetensors.torch
@@ -91,6 +92,18 @@ def test_from_data_fills_the_sizes(tiny_data: HeteroData) -> None:
         "l2_form": "squared",
     }
     assert VBPR.from_data(tiny_data, in_channels={"text": 8}).in_channels == {"text": 8}
+
+
+def test_from_data_starts_from_the_data(tiny_data: HeteroData, tmp_path: Path) -> None:
+    class Started(BPRMF):
+        calls: ClassVar[list[HeteroData]] = []
+
+        def start_from(self, data: HeteroData) -> None:
+            self.calls.append(data)
+
+    Started.from_data(tiny_data).save_pretrained(tmp_path)
+    Started.from_pretrained(tmp_path)
+    assert Started.calls == [tiny_data]
 
 
 def test_from_data_without_sizes() -> None:

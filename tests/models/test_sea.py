@@ -72,7 +72,7 @@ class TestSEA(FeatureModelTests):
     def test_forward_equals_the_equations(self, tiny_data: HeteroData, init_args: dict[str, Any]) -> None:
         data = to_double(tiny_data)
         model = self.build(data, **init_args).double().eval()
-        if model.graph_weight is not None:
+        if model.graph_weight:
             with torch.no_grad():
                 model.graph_weight["text"].fill_(0.37)
         out = model(data)
@@ -164,7 +164,7 @@ class TestSEA(FeatureModelTests):
 
     def test_released_preset(self, tiny_data: HeteroData) -> None:
         model = self.build(tiny_data, **SEA.RELEASED)
-        assert model.graph_weight is None
+        assert not model.graph_weight
         assert model.separate.club.num_pairs == 1
         assert {name: model.config()[name] for name in SEA.RELEASED} == SEA.RELEASED
         assert all(value.isfinite() for value in self.losses(model, tiny_data).values())
@@ -219,7 +219,7 @@ class TestSEA(FeatureModelTests):
 
     def test_no_item_layers_have_no_weights_to_learn(self, tiny_data: HeteroData) -> None:
         model = self.build(tiny_data, num_item_layers=0)
-        assert model.graph_weight is None
+        assert not model.graph_weight
         assert model(tiny_data).item.isfinite().all()
 
     def test_forward_counts_no_batch_statistics(self, tiny_data: HeteroData) -> None:

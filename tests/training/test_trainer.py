@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MethodType
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -171,6 +172,41 @@ def test_early_stopping(
     assert len(evaluator.calls) == num_epochs
     for name, value in model.state_dict().items():
         assert torch.equal(value, evaluator.calls[best_epoch][1][name])
+
+
+@pytest.mark.parametrize(
+    ("values", "max_epochs", "best_epoch", "num_epochs"),
+    [
+        ([0.1, 0.2, 0.3], 7, 6, 7),  # validated after epochs 3 and 6, and after the last
+        ([0.1, 0.3, 0.2], 7, 5, 7),
+        ([0.2, 0.1, 0.1, 0.1], 100, 2, 9),  # 6 stale epochs where 4 are allowed; 3 are at the validation before
+    ],
+)
+def test_validation_after_every_third_epoch(
+    tiny_split: Views, tmp_path: Path, values: list[float], max_epochs: int, best_epoch: int, num_epochs: int
+) -> None:
+    evaluator = Scripted(values)
+    settings: dict[str, Any] = {"max_epochs": max_epochs, "patience": 4, "evaluate_every": 3, "run_dir": tmp_path}
+    result = trainer(**settings, evaluator=evaluator).fit(build(BPRMF, tiny_split[0]), *tiny_split[:2])
+    assert (result.best_epoch, result.num_epochs) == (best_epoch, num_epochs)
+    assert result.validation == {METRIC: max(values)}
+    validated = [row["epoch"] for row in result.history if METRIC in row]
+    assert validated == [epoch for epoch in range(num_epochs) if epoch % 3 == 2 or epoch == max_epochs - 1]
+    table = pd.read_csv(tmp_path / "history.csv")
+    assert table.index[table[METRIC].notna()].tolist() == validated
+    assert table["loss_bpr"].notna().all()
+
+
+def test_a_run_validated_every_other_epoch_resumes_exactly(tiny_split: Views, tmp_path: Path) -> None:
+    model = build(BPRMF, tiny_split[0])
+    expected = model, trainer(evaluate_every=2, max_epochs=5).fit(model, *tiny_split)
+    stopped = build(BPRMF, tiny_split[0])
+    before_call(stopped, 8, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        trainer(evaluate_every=2, max_epochs=5, checkpoint_epochs=1, run_dir=tmp_path).fit(stopped, *tiny_split)
+    resumed = build(BPRMF, tiny_split[0], seed=1)
+    settings: dict[str, Any] = {"evaluate_every": 2, "max_epochs": 5, "checkpoint_epochs": 1, "run_dir": tmp_path}
+    assert_same(expected, (resumed, trainer(**settings).fit(resumed, *tiny_split, resume=True)))
 
 
 def test_training_ends_after_the_last_epoch(tiny_split: Views) -> None:
@@ -503,7 +539,8 @@ def test_a_finished_run_can_be_resumed(tiny_split: Views, tmp_path: Path) -> Non
 
 def test_resuming_with_other_settings(tiny_split: Views, tmp_path: Path) -> None:
     trainer(run_dir=tmp_path, max_epochs=1).fit(build(BPRMF, tiny_split[0]), *tiny_split)
-    for key, value in {"learning_rate": 0.5, "batch_size": 7, "seed": 9, "max_epochs": 2, "patience": 1}.items():
+    others = {"learning_rate": 0.5, "batch_size": 7, "seed": 9, "max_epochs": 2, "patience": 1, "evaluate_every": 2}
+    for key, value in others.items():
         with pytest.raises(ValueError, match=rf"was written with {key} = .*, not {value}: resume with the settings"):
             trainer(**({"max_epochs": 1} | {key: value}), run_dir=tmp_path).fit(
                 build(BPRMF, tiny_split[0]), *tiny_split, resume=True
@@ -600,6 +637,7 @@ def test_weights_that_are_not_finite_are_never_validated(tiny_split: Views) -> N
         ("batch_size", 0, "'batch_size' must be at least 1 (got 0)"),
         ("seed", -1, "'seed' must be at least 0 (got -1)"),
         ("patience", -1, "'patience' must be at least 0 (got -1)"),
+        ("evaluate_every", 0, "'evaluate_every' must be at least 1 (got 0)"),
         ("devices", 0, "'devices' must be at least 1 (got 0)"),
         ("learning_rate", 0.0, "'learning_rate' must be positive (got 0.0)"),
         ("learning_rate", float("nan"), "'learning_rate' must be positive (got nan)"),
@@ -617,4 +655,4 @@ def test_bad_arguments(key: str, value: Any, message: str) -> None:
 def test_defaults_are_the_published_protocol() -> None:
     defaults = Trainer(accelerator="cpu")
     assert (defaults.batch_size, defaults.max_epochs, defaults.patience) == (2048, 1000, 20)
-    assert defaults.monitor == "recall@20"
+    assert (defaults.monitor, defaults.evaluate_every) == ("recall@20", 1)
