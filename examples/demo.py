@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a smaller shop and two seeds")
     parser.add_argument("--root", default=str(Path(tempfile.gettempdir(), "pyg_mmrec_shop")), help="its folder")
     args = parser.parse_args()
+    torch.set_num_threads(1)  # the steps are so small that a second thread costs more than it brings
 
     shop = AttributeShop(args.root, **({"num_users": 800, "num_items": 600} if args.small else {}))
     data = shop[0]
