@@ -223,3 +223,17 @@ def test_composed_maps_equal_the_plain_ones() -> None:
         torch.testing.assert_close(composed[name], value, rtol=1e-12, atol=1e-14)
     for found, expected in zip(*grads, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_composed_maps_in_mixed_precision() -> None:
+    torch.manual_seed(0)
+    x, first = torch.randn(7, 8), torch.nn.Linear(8, 6)
+    seconds = {"all": (torch.nn.Linear(6, 3), slice(None)), "left": (torch.nn.Linear(2, 3), slice(0, 2))}
+    grads = []
+    for enabled in (False, True):
+        first.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            total = torch.cat(list(composed_linear(x, first, seconds).values())).float().square().sum()
+            total.backward()
+        grads.append(first.weight.grad)
+    torch.testing.assert_close(*grads, rtol=0.05, atol=0.2)

@@ -301,7 +301,7 @@ def test_an_epoch_trains_on_its_own_graph_and_is_validated_on_the_whole(tiny_spl
     assert [data[INTERACTS].operator.num_edges for data, _ in evaluator.calls] == [200, 200]
 
 
-@pytest.mark.parametrize("model_class", [LightGCN, FREEDOM])
+@pytest.mark.parametrize("model_class", [LightGCN, FREEDOM, SEA])
 def test_mixed_precision(tiny_split: Views, model_class: type[Recommender]) -> None:
     model = build(model_class, tiny_split[0])
     result = trainer(max_epochs=15, learning_rate=0.05, precision="bf16-mixed").fit(model, *tiny_split)
