@@ -30,7 +30,8 @@ METRIC = "val_recall@20"
 def middle(grid: list[Candidate], runs: pd.DataFrame, facts: dict[str, str]) -> Candidate:
     """The candidate whose search run is best; the grid's first where none was searched."""
     known = runs[(runs["purpose"] == "search") & (runs["model"] == grid[0].name)]
-    known = known[(known[list(facts)] == pd.Series(facts)).all(axis=1)]
+    if not known.empty:
+        known = known[(known[list(facts)] == pd.Series(facts)).all(axis=1)]
     if known.empty:
         return grid[0]
     best = known.loc[known[METRIC].idxmax()]
