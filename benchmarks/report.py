@@ -21,12 +21,11 @@ All figures come from the files in `benchmarks/results`; `python benchmarks/repo
 Full ranking over all items, train interactions masked (protocol `mmrec`), mean ± sample standard deviation over seeds
 on the test part. Each model's grid (`benchmarks/accuracy.yaml`) is searched with one seed on validation Recall@20; the
 test part is read only for the chosen point. There was no search on `microlens50k`: its values are those that the search
-on a smaller set chose (`carried_over` in the same file). One seed ran there; LightGCN had a
-higher learning rate than the others, and LightGCN and FREEDOM were capped while they ran, for time, so the four are not
-trained alike. Published figures are other authors' and were selected in their own way.
-`FREEDOM-graph` is FREEDOM without modal losses: it reads the item graphs alone. On `baby` the item graphs are those of
-the published features; the features themselves are spectral stand-ins for them, so models that read features
-(VBPR, FREEDOM with modal losses) are not comparable with published figures there.
+on a smaller set chose (`carried_over` in the same file), and all models are trained there with larger batches, a
+higher learning rate and validation after every fifth epoch. Published figures are other authors' and were selected in
+their own way. `FREEDOM-graph` is FREEDOM without modal losses: it reads the item graphs alone. On `baby` the item
+graphs are those of the published features; the features themselves are spectral stand-ins for them, so models that read
+features (VBPR, FREEDOM with modal losses) are not comparable with published figures there.
 """
 
 SHOP = """

@@ -11,7 +11,9 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec.metrics import parse_metric, ranking_metrics
 from pyg_mmrec.typing import INTERACTS
-from pyg_mmrec.utils import num_users_items, rank_items, seen_items, with_operators
+from pyg_mmrec.utils import interactions, num_users_items, rank_items, seen_items, with_operators
+from pyg_mmrec.utils.checks import check_int, check_names
+from pyg_mmrec.utils.hetero import checked_edges
 
 __all__ = ["Evaluator"]
 
@@ -42,7 +44,7 @@ class Evaluator:
         seed: Seed of the order of ties.
 
     Raises:
-        ValueError: If a name is unknown.
+        ValueError: If a name is unknown or an argument is out of range.
 
     Example:
         >>> from pyg_mmrec.models import Popularity
@@ -59,12 +61,13 @@ class Evaluator:
     def __init__(
         self, metrics: list[str] | tuple[str, ...] = DEFAULT, *, block_size: int = 1024, seed: int = 0
     ) -> None:
+        check_names(metrics=metrics)
+        check_int(1, block_size=block_size)
+        check_int(0, seed=seed)
         self.metrics = tuple(metrics)
         if not self.metrics:
             raise ValueError("'metrics' must name at least one metric (got none)")
         self.max_k = max(parse_metric(name)[1] for name in self.metrics)
-        if block_size < 1:
-            raise ValueError(f"'block_size' must be positive (got {block_size})")
         self.block_size = block_size
         self.seed = seed
 
@@ -77,16 +80,31 @@ class Evaluator:
             data: The validation or test view of a split.
 
         Raises:
-            ValueError: If the view has no held-out items or the model's scores are NaN.
+            ValueError: As :meth:`check` does, or if the model's scores are NaN.
         """
-        collection = ranking_metrics(self.metrics, data).to(data[INTERACTS].edge_index.device)
-        held_out = data[INTERACTS].get("edge_label_index")
-        if held_out is None or held_out.numel() == 0:
-            raise ValueError("the data has no held-out interactions, 'edge_label_index': pass a view that a split made")
+        self.check(data)
+        metrics = ranking_metrics(self.metrics, data)
+        held_out = data[INTERACTS].edge_label_index
         user, position = held_out[0].unique(return_inverse=True)
-        _, items = self._rank(model, data, user)
-        collection.update(items, (position, held_out[1]))
-        return {name: float(value) for name, value in collection.compute().items()}
+        scores, items = self._rank(model, data, user)
+        metrics.update(items.masked_fill(scores == -torch.inf, -1), (position, held_out[1]))
+        return metrics.compute()
+
+    def check(self, data: HeteroData) -> None:
+        """Refuses a view that cannot be graded, which is better known before a training than after it.
+
+        Args:
+            data: The validation or test view of a split.
+
+        Raises:
+            ValueError: If the view has no held-out items, names users or items that are not there, or a metric asks for
+                more items than there are.
+        """
+        interactions(data)
+        checked_edges(data, INTERACTS)
+        ranking_metrics(self.metrics, data)
+        if "edge_label_index" not in data[INTERACTS] or not checked_edges(data, INTERACTS, "edge_label_index").numel():
+            raise ValueError("the data has no held-out interactions, 'edge_label_index': pass a view that a split made")
 
     def _rank(self, model: Scorer, data: HeteroData, user: Tensor) -> tuple[Tensor, Tensor]:
         training = model.training

@@ -127,7 +127,7 @@ def write_dataset(folder: Path, with_labels: bool = True) -> list[str]:
 
 
 def test_train_leaves_a_run_folder(trained: Path) -> None:
-    names = {path.name for path in trained.iterdir() if not path.name.startswith("events.")}
+    names = {path.name for path in trained.iterdir() if not path.name.startswith(("events.", ".lock"))}
     expected = {"config.yaml", "environment.json", "history.csv", "last.ckpt", "metrics.json", "model", "result.json"}
     assert names == expected | {"settings.json", "split.json"}
     row, metrics = result(trained), json.loads((trained / "metrics.json").read_text())
@@ -562,8 +562,8 @@ BAD = [
     ("compare {data} --init_args x", "'init_args' must be dict (got 'x')"),
     ("compare {data} --models BPRMF --init_args '{BPRMF: {hidden_channels: x}}'", "'hidden_channels' must be int"),
     # values
-    (TRAIN + "--trainer.seed -1", "'seed' must be at least 0 (got -1)"),
-    (TRAIN + "--trainer.batch_size 0", "'batch_size' must be at least 1 (got 0)"),
+    (TRAIN + "--trainer.seed -1", "'seed' must not be negative (got -1)"),
+    (TRAIN + "--trainer.batch_size 0", "'batch_size' must be positive (got 0)"),
     (TRAIN + "--trainer.monitor recall@7", "'monitor' must be one of recall@10"),
     (TRAIN + "--trainer.accelerator gpuu", "invalid accelerator name"),
     (TRAIN + "--trainer.precision 33", "Precision '33' is invalid"),
@@ -577,8 +577,8 @@ BAD = [
     (FREEDOM_ + "--trainer.learning_rate 1e30 --trainer.batch_size 64", "loss term "),
     ("evaluate {run} --evaluator.metrics [rcall@20]", "unknown metric 'rcall@20': did you mean 'recall@20'"),
     ("evaluate {run} --evaluator.metrics [recall@41]", "'recall@41' asks for more than the 40 items of the catalogue"),
-    ("recommend {run} --users 60", "'user' must lie in 0..59 (got 60..60)"),
-    ("recommend {run} --users -1", "'user' must lie in 0..59 (got -1..-1)"),
+    ("recommend {run} --users 60", "'users' must lie in 0..59 (got 60..60)"),
+    ("recommend {run} --users -1", "'users' must lie in 0..59 (got -1..-1)"),
     ("recommend {run} --k 41", "'k' must lie in 1..40, the number of items (got 41)"),
     ("recommend {run} --k 0", "'k' must lie in 1..40, the number of items (got 0)"),
     ("compare {data} --models BPRMF BPRMF", "candidates must have different names"),
@@ -590,7 +590,10 @@ BAD = [
     ("train --model BPRMF {data} --run_dir {run} --resume", "was written with"),
     ("train --model BPRMF {data} --run_dir {tmp}/new --resume", "holds no run to go on with: start one without"),
     ("train --model BPRMF {data} --run_dir {run}/config.yaml", "config.yaml' is not a folder: choose another"),
-    ("train --model BPRMF {data} --run_dir {run}/config.yaml/new", "Not a directory"),
+    (
+        "train --model BPRMF {data} --run_dir {run}/config.yaml/new",
+        "config.yaml' is not a folder to write to: choose another",
+    ),
     ("datasets --dataset MMRecDataset --dataset.root {tmp} --dataset.name baby", "baby"),
     ("evaluate {tmp}/nothing", "has no config.yaml: is it a folder that 'pyg-mmrec train' wrote?"),
     ("recommend {tmp}", "has no config.yaml: is it a folder that 'pyg-mmrec train' wrote?"),

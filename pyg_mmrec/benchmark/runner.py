@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,8 @@ from pyg_mmrec.evaluation import Evaluator
 from pyg_mmrec.models import Recommender
 from pyg_mmrec.training import Trainer
 from pyg_mmrec.typing import INTERACTS
+from pyg_mmrec.utils.checks import check_int
+from pyg_mmrec.utils.hashing import tensor_hash
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,7 @@ class Candidate:
 
 def split_hash(views: Views) -> str:
     """16 hexadecimal digits that tell a split: the train, validation and test interactions in order."""
-    digest = hashlib.sha256()
-    for view in views:
-        digest.update(view[INTERACTS].edge_label_index.cpu().contiguous().numpy().tobytes())
-        digest.update(b"|")
-    return digest.hexdigest()[:16]
+    return tensor_hash(*(view[INTERACTS].edge_label_index for view in views))
 
 
 def train_one(
@@ -66,6 +63,7 @@ def train_one(
         The model with the weights of its best epoch, and a row: name, seed, epochs, seconds, and the metrics as
         ``val_<metric>`` and ``test_<metric>``.
     """
+    check_int(0, seed=seed)
     torch.manual_seed(seed)
     model = candidate.model.from_data(views[0], **candidate.init_args)
     settings = {**trainer, **candidate.trainer_args, "seed": seed, "run_dir": run_dir}
@@ -106,6 +104,8 @@ def compare(
         raise ValueError("a comparison needs at least one candidate and one seed")
     if len(set(names)) < len(names):
         raise ValueError(f"candidates must have different names, give labels (got {', '.join(names)})")
+    for seed in seeds:
+        check_int(0, seeds=seed)
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"'seeds' must differ (got {', '.join(map(str, seeds))})")
     rows: list[dict[str, Any]] = []

@@ -6,9 +6,11 @@ import inspect
 import json
 import os
 import shlex
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,7 @@ from pyg_mmrec.transforms import ModalKNNGraph
 from pyg_mmrec.transforms.split import InteractionSplit
 from pyg_mmrec.typing import INTERACTS, ITEM
 from pyg_mmrec.utils import modalities, num_users_items, similar_modalities
+from pyg_mmrec.utils.checks import check_flag
 
 CONFIG = "config.yaml"
 SPLIT = "split.json"
@@ -181,11 +184,15 @@ def _trainer_args(config: Namespace) -> dict[str, Any]:
 
 def _run_dir(parsed: Namespace) -> Path:
     """The folder of a run that may start or go on there."""
+    check_flag(resume=parsed.resume)
     data, model = (parsed[key].class_path.rpartition(".")[2] for key in ("dataset", "model"))
     data = parsed.dataset.get("init_args", {}).get("name", data)
     path = Path(parsed.run_dir or f"runs/{data}-{model}-{parsed.trainer.seed}")
     if path.exists() and not path.is_dir():
         fail(f"'{path}' is not a folder: choose another --run_dir")
+    above = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        fail(f"'{path}' cannot be written, because '{above}' is not a folder to write to: choose another --run_dir")
     if RunFolder.holds_run(path) and not parsed.resume:
         fail(f"'{path}' already holds a run: add --resume to go on with it or choose another --run_dir")
     if parsed.resume and not RunFolder.holds_run(path):
@@ -198,28 +205,49 @@ def _train(parser: Parser, parsed: Namespace) -> None:
     config = parser.instantiate(parsed)
     model, init_args = chosen("model", parsed.model)
     views, protocol = _views(parsed, [model], config.graph)
+    config.evaluator.check(views[1])
     facts = {"protocol": protocol, "split_hash": split_hash(views)}
-    if parsed.resume:
-        _check_split(run_dir, views)
-    else:
-        _write_start(run_dir, parser, parsed, facts)
-    arguments = _trainer_args(config)
-    try:
-        _, row = train_one(
-            Candidate(model, init_args), views, parsed.trainer.seed, run_dir=run_dir, resume=parsed.resume, **arguments
-        )
-    except KeyboardInterrupt:
-        folder, path = shlex.quote(str(run_dir)), shlex.quote(str(run_dir / CONFIG))
-        fail(f"stopped; go on with: pyg-mmrec train --config {path} --run_dir {folder} --resume")
-    _write_result(run_dir, row | facts)
+    candidate, seed, arguments = Candidate(model, init_args), parsed.trainer.seed, _trainer_args(config)
+    before = [path.name for path in run_dir.iterdir()] if run_dir.exists() else None
+    with RunFolder(run_dir).in_use() if _is_first_process() else nullcontext():
+        if parsed.resume:
+            _check_split(run_dir, views)
+        else:
+            _write_start(run_dir, parser, parsed, facts)
+        try:
+            _, row = train_one(candidate, views, seed, run_dir=run_dir, resume=parsed.resume, **arguments)
+        except KeyboardInterrupt:
+            folder, path = shlex.quote(str(run_dir)), shlex.quote(str(run_dir / CONFIG))
+            fail(f"stopped; go on with: pyg-mmrec train --config {path} --run_dir {folder} --resume")
+        except (ValueError, ImportError, RuntimeError):
+            _discard_start(run_dir, before)
+            raise
+        _write_result(run_dir, row | facts)
+
+
+@rank_zero_only
+def _is_first_process() -> bool:
+    return True  # the others get None
 
 
 @rank_zero_only
 def _write_start(run_dir: Path, parser: Parser, parsed: Namespace, facts: dict[str, Any]) -> None:
     """Writes what the run is made from; of several processes the first does."""
-    RunFolder(run_dir)
     parser.save(parsed, str(run_dir / CONFIG), overwrite=True)
     _write_json(run_dir / SPLIT, facts)
+
+
+@rank_zero_only
+def _discard_start(run_dir: Path, before: list[str] | None) -> None:
+    """Removes what was written for a run that was refused before its first epoch ended; None: all of the folder."""
+    if RunFolder.holds_run(run_dir) or (run_dir / "history.csv").exists():
+        return
+    if before is None:
+        shutil.rmtree(run_dir, ignore_errors=True)
+        return
+    for path in run_dir.iterdir():
+        if path.name not in before and path.is_file():
+            path.unlink()
 
 
 @rank_zero_only
@@ -243,7 +271,11 @@ def _evaluate(parser: Parser, parsed: Namespace) -> None:
 def _recommend(parser: Parser, parsed: Namespace) -> None:
     _check_output(parsed.output)
     (view, _, _), model = _load_run(Path(parsed.run_dir))
-    users = torch.tensor(parsed.users or range(num_users_items(view)[0]))
+    num_users = num_users_items(view)[0]
+    wanted = parsed.users or range(num_users)
+    if not 0 <= min(wanted) <= max(wanted) < num_users:
+        fail(f"'users' must lie in 0..{num_users - 1} (got {min(wanted)}..{max(wanted)})")
+    users = torch.tensor(wanted)
     scores, items = model.recommend(view, users, parsed.k, exclude_seen=not parsed.include_seen)
     table = pd.DataFrame(
         {
@@ -264,6 +296,7 @@ def _compare(parser: Parser, parsed: Namespace) -> None:
         if name not in config.evaluator.metrics:
             fail(f"--show {name} is not evaluated: name it in --evaluator.metrics")
     views, protocol = _views(parsed, [candidate.model for candidate in candidates], config.graph)
+    config.evaluator.check(views[1])
     runs, _ = compare(candidates, views, parsed.seeds, **_trainer_args(config))
     if parsed.output:
         runs.assign(protocol=protocol, split_hash=split_hash(views)).to_csv(parsed.output, index=False)
@@ -338,8 +371,15 @@ def _check_split(run_dir: Path, views: Views) -> None:
 
 def _check_output(path: str) -> None:
     """Refuses a file that cannot be written, before any work is done for it."""
-    if path and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
-        fail(f"--output {path} cannot be written: name a file in a folder that exists")
+    if not path:
+        return
+    existed = Path(path).exists()
+    try:
+        Path(path).open("a").close()
+    except OSError as error:
+        fail(f"--output {path} cannot be written: name a file in a folder that exists ({error.strerror})")
+    if not existed:
+        Path(path).unlink()
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

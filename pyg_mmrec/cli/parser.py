@@ -119,7 +119,7 @@ class Parser(ArgumentParser):
 def _readable(message: str) -> str:
     """What jsonargparse says over several lines, or with types in Python's notation."""
     key = re.match(r'Parser key "([\w.]+)"', message)
-    types = re.findall(r"Expected an? (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[([^\n]*?)\]\.)", message)
+    types = re.findall(r"Expected an? (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[([^\n]*?)\](?=[.\s]|$))", message)
     names = dict.fromkeys(name.replace("Sequence", "list") or choices.replace(", ", " or ") for name, choices in types)
     wanted = " or ".join(name for name in names if name != "NoneType")
     value = re.search(r"(?:Got|Given) value: (.*)", message)
@@ -185,6 +185,10 @@ def _config_values(path: str) -> list[tuple[str, str | None]]:
     for name, section in content.items():
         if name in CHOICES and not isinstance(section, dict):
             section = {"class_path": section}
+        for key in section if name in CHOICES else ():
+            if key not in ("class_path", "init_args"):
+                hint = _nearest(str(key), ("class_path", "init_args"))
+                fail(f"'{name}' in the configuration '{path}' has the unknown key '{key}'{hint}")
         arguments = section.get("init_args", {}) if name in CHOICES else section
         if name in TITLES and not isinstance(arguments, dict):
             fail(f"'{name}' in the configuration '{path}' must hold 'argument: value' pairs (got {arguments!r})")
@@ -194,8 +198,10 @@ def _config_values(path: str) -> list[tuple[str, str | None]]:
     return pairs
 
 
-def find(group: str, name: str) -> type:
+def find(group: str, name: Any) -> type:
     """The class of that name or, for one outside the package, at that import path."""
+    if not isinstance(name, str):
+        fail(f"a {group} is chosen by its name (got {name!r}){_nearest('', CHOICES[group][0])}")
     classes, base, _ = CHOICES[group]
     try:
         found = classes.get(name) or (pydoc.locate(name) if "." in name else None)

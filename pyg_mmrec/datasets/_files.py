@@ -85,13 +85,11 @@ def find_files(
 
     Raises:
         FileNotFoundError: If the folder or its interaction table is missing.
-        ValueError: If ``name`` is not a folder's name or ``modalities`` no list, or a modality is unknown, has two
-            feature files, or its graph is missing or not unique.
+        ValueError: If ``name`` is not a folder's name, or a modality is unknown, has two feature files, or its graph is
+            missing or not unique.
     """
-    if not name or Path(name).name != name or name == "..":
+    if not isinstance(name, str) or not name or Path(name).name != name or name == ".." or "\0" in name:
         raise ValueError(f"'name' must be the name of a folder in 'root' (got {name!r})")
-    if isinstance(modalities, str):
-        raise ValueError(f"'modalities' must be a list of names, [{modalities!r}] (got {modalities!r})")
     inter = _find_table(root, name)
     entries = _entries(inter.parent)
     features: dict[str, list[str]] = {}
@@ -181,6 +179,8 @@ def _load_numpy(path: Path) -> npt.NDArray[np.generic]:
         if len(names) != 1 and "feat" not in names:
             raise ValueError(f"{path} must hold one array, or one named 'feat' (got {listing(names)}); save only one")
         array: npt.NDArray[np.generic] = _parse(path, lambda: loaded[names[0] if len(names) == 1 else "feat"])
+    if not isinstance(array, np.ndarray):  # what is in the archive need not be in NumPy's format
+        raise ValueError(f"{path} holds no array; save one with np.savez")
     return array
 
 
@@ -204,8 +204,8 @@ def read_features(path: Path) -> tuple[Tensor, Tensor | None, str]:
 
     Returns:
         The ``[num_items, channels]`` float32 features; the ``[num_items]`` mask of the items that have some, None if
-        all have; a note about those that have none, or an empty text. Rows of zeros, and rows with NaN or infinite
-        values, which become zeros, count as missing.
+        all have; a note about those that have none, or that all are the same, or an empty text. Rows of zeros, and rows
+        with NaN or infinite values, which become zeros, count as missing.
 
     Raises:
         ValueError: If the file is broken, holds Python objects, or is not a numeric matrix with at least one good row.
@@ -221,13 +221,28 @@ def read_features(path: Path) -> tuple[Tensor, Tensor | None, str]:
     features[broken] = 0
     present = (features != 0).any(axis=1)
     if present.all():
-        return torch.from_numpy(features), None, ""
+        return torch.from_numpy(features), None, _constant(path, features)
     num_missing, num_broken = int((~present).sum()), int(broken.sum())
     counts = f"{num_broken} rows with NaN or infinite values, {num_missing - num_broken} rows of zeros"
     if not present.any():
         raise ValueError(f"{path} has no usable row ({counts}); extract the features again")
     note = f"{path.name}: {num_missing} of {len(present)} items have no features ({counts}) and are marked as missing"
     return torch.from_numpy(features), torch.from_numpy(present), note
+
+
+def _constant(path: Path, features: npt.NDArray[np.float32]) -> str:
+    """A note where rows tell nothing about their items."""
+    if len(features) < 2 or (features != features[0]).any():
+        return ""
+    return f"{path.name}: all {len(features)} items have the same features, which tell nothing about them"
+
+
+def _check_csr(matrix: Any) -> None:
+    """Checks a matrix before SciPy's compiled code, which trusts the row pointers, reads it."""
+    pointers = matrix.indptr
+    if pointers[0] != 0 or (np.diff(pointers) < 0).any() or pointers[-1] != len(matrix.indices):
+        raise ValueError("the row pointers do not fit the entries")
+    matrix.check_format(full_check=True)
 
 
 def read_neighbors(path: Path) -> scipy.sparse.csr_matrix[np.float32]:
@@ -247,7 +262,7 @@ def read_neighbors(path: Path) -> scipy.sparse.csr_matrix[np.float32]:
         raise ValueError(f"{path} must hold a CSR matrix (got {loaded.format}); save matrix.tocsr()")
     if loaded.dtype.kind not in "fiub":
         raise ValueError(f"{path} has the dtype {loaded.dtype}, which is not a real number; save it as float32")
-    _parse(path, lambda: loaded.check_format(full_check=True))
+    _parse(path, lambda: _check_csr(loaded))
     with np.errstate(over="ignore"):
         matrix = scipy.sparse.csr_matrix(loaded, dtype=np.float32)
     matrix.sum_duplicates()

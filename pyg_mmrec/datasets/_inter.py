@@ -100,8 +100,10 @@ def check_options(separator: str | None, columns: Mapping[str, str]) -> None:
     Raises:
         ValueError: If ``separator`` is not one character, or ``columns`` has an unknown role or one name twice.
     """
-    if separator is not None and (len(separator) != 1 or separator in "\r\n"):
+    if separator is not None and (not isinstance(separator, str) or len(separator) != 1 or separator in "\r\n"):
         raise ValueError(f"'separator' must be one character, such as '\\t' or ',' (got {separator!r})")
+    if not isinstance(columns, Mapping) or not all(isinstance(part, str) for pair in columns.items() for part in pair):
+        raise ValueError(f"'columns' must be a dictionary such as {{'user': 'uid', 'item': 'iid'}} (got {columns!r})")
     for role in columns:
         if role not in ROLES:
             keys = ", ".join(ROLES)
@@ -122,7 +124,7 @@ def read_header(path: Path, separator: str | None = None, columns: Mapping[str, 
     Raises:
         ValueError: If the table is empty, or its user or item column is missing or not unique.
     """
-    columns = columns or {}
+    columns = {} if columns is None else columns
     check_options(separator, columns)
     line = _first_line(path)
     splits = {
@@ -228,9 +230,11 @@ def _bad_value(path: Path, header: Header, role: str) -> ValueError:
     number = _INTEGER if integer else _DECIMAL
     text = _read_rows(path, header, text=True)[role].fillna("").tolist()
     row = next(i for i, value in enumerate(text) if not (number.fullmatch(value) and low <= float(value) <= high))
+    other = next((key for key in _SEPARATORS if key in text[row].strip(" ")), None)
+    hint = "" if other is None else f" (is the row separated by {other!r} and the header by {header.separator!r}?)"
     return ValueError(
         f"{path} line {line_number(path, row, header.separator)}: column {header.name(role)!r} has "
-        f"{one_line(text[row], 60)!r} but must be {rule}"
+        f"{one_line(text[row], 60)!r} but must be {rule}{hint}"
     )
 
 
@@ -259,3 +263,17 @@ def unique_pairs(table: dict[str, Array]) -> npt.NDArray[np.intp]:
     first = np.ones(len(order), dtype=bool)
     first[1:] = (user[1:] != user[:-1]) | (item[1:] != item[:-1])
     return np.sort(order[first])
+
+
+def num_split_pairs(table: dict[str, Array]) -> int:
+    """How many user-item pairs have rows in more than one part of the split.
+
+    Example:
+        >>> table = {"user": np.array([0, 0, 1]), "item": np.array([5, 5, 5]), "split": np.array([2, 0, 0])}
+        >>> num_split_pairs(table)
+        1
+    """
+    if "split" not in table:
+        return 0
+    frame = pd.DataFrame({role: table[role] for role in ("user", "item", "split")})
+    return int((frame.groupby(["user", "item"])["split"].nunique() > 1).sum())

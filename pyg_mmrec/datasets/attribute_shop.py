@@ -18,6 +18,7 @@ from pyg_mmrec.datasets._cache import load_cache, options_hash, save_cache
 from pyg_mmrec.datasets._describe import SYNONYMS, VOCABULARY, read, word_weights, write
 from pyg_mmrec.datasets._render import COLOURS, IMAGE_SIZE, SHAPES, TEXTURES, image_statistics, render
 from pyg_mmrec.typing import INTERACTS, ITEM, USER
+from pyg_mmrec.utils.checks import check_flag, check_function, check_int, check_path
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -62,6 +63,8 @@ class _Options:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
                 raise ValueError(f"'{name}' must be an integer of at least {low} (got {value!r})")
+            if name != "seed" and value >= 2**31:
+                raise ValueError(f"'{name}' must be less than {2**31} (got {value})")
             object.__setattr__(self, name, int(value))
         ranges: dict[str, tuple[float, float]] = {
             "interactions_per_user": (MIN_INTERACTIONS, self.num_items / 4),
@@ -207,6 +210,9 @@ class AttributeShop(InMemoryDataset):
         transform: Callable[[HeteroData], HeteroData] | None = None,
         force_reload: bool = False,
     ) -> None:
+        check_path(root=root)
+        check_function(transform=transform)
+        check_flag(force_reload=force_reload)
         self.options = _Options(
             num_users=num_users,
             num_items=num_items,
@@ -234,6 +240,7 @@ class AttributeShop(InMemoryDataset):
 
     def _made(self) -> HeteroData:
         """The graph, drawn now and written to the cache."""
+        Path(self.processed_dir).mkdir(parents=True, exist_ok=True)  # fails before the work and not after it
         data = _generate(self.options)
         save_cache(Path(self.processed_paths[0]), self.options.key, {"data": data.to_dict()})
         return data
@@ -257,7 +264,8 @@ class AttributeShop(InMemoryDataset):
         Raises:
             ValueError: If there is no such item.
         """
-        if not 0 <= item < self.options.num_items:
+        check_int(0, item=item)
+        if item >= self.options.num_items:
             raise ValueError(f"'item' must lie in 0..{self.options.num_items - 1} (got {item})")
         tokens: Ints = self._data["item"].tokens[item].numpy()
         return read(tokens)

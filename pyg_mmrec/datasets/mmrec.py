@@ -15,10 +15,19 @@ from torch_geometric.data import HeteroData, InMemoryDataset
 
 from pyg_mmrec.datasets._cache import cache_folder, content_hash, load_cache, options_hash, save_cache
 from pyg_mmrec.datasets._files import RawFiles, find_files, read_features, read_neighbors
-from pyg_mmrec.datasets._inter import Array, Header, line_number, read_header, read_interactions, unique_pairs
+from pyg_mmrec.datasets._inter import (
+    Array,
+    Header,
+    line_number,
+    num_split_pairs,
+    read_header,
+    read_interactions,
+    unique_pairs,
+)
 from pyg_mmrec.typing import INTERACTS, ITEM, USER, feature_key, mask_key, similar
 from pyg_mmrec.utils import modalities as modality_names
 from pyg_mmrec.utils import normalized_weight, num_users_items, similar_modalities
+from pyg_mmrec.utils.checks import check_choice, check_flag, check_function, check_int, check_names, check_path
 
 #: What the weights of a neighbour graph are.
 NeighborWeights = Literal["binary", "stored"]
@@ -45,8 +54,9 @@ class MMRecDataset(InMemoryDataset):
     ``('item', 'similar_<modality>', 'item')`` from neighbour to centre with ``edge_weight``. The number of items is
     that of the rows of the features and neighbour graphs that are read, else the largest item id plus one; the number
     of users is the largest user id plus one. Repeated pairs are dropped: the first row stays, or, where the rows
-    disagree on the split, the first of those with the smallest label. Pairs dropped, items without features (rows
-    of zeros, NaN or infinity) and users without interactions are counted in one warning each.
+    disagree on the split, the first of those with the smallest label. One warning each counts the pairs dropped, the
+    items without features (rows of zeros, NaN or infinity) or with the same as all others, those without neighbours,
+    and the ids without interactions.
 
     What was read is cached under a hash of the files' content and the options, without anything that would have to be
     unpickled. The cache holds the graph before ``pre_transform``, which therefore runs each time the data set is
@@ -104,8 +114,16 @@ class MMRecDataset(InMemoryDataset):
         pre_transform: Callable[[HeteroData], HeteroData] | None = None,
         force_reload: bool = False,
     ) -> None:
-        if neighbor_weights not in get_args(NeighborWeights):
-            raise ValueError(f"'neighbor_weights' must be 'binary' or 'stored' (got {neighbor_weights!r})")
+        check_path(root=root)
+        if modalities is not None:
+            check_names(modalities=modalities)
+        if num_neighbors is not None:
+            check_int(0, num_neighbors=num_neighbors)
+        check_choice(get_args(NeighborWeights), neighbor_weights=neighbor_weights)
+        if cache_dir is not None:
+            check_path(cache_dir=cache_dir)
+        check_function(transform=transform, pre_transform=pre_transform)
+        check_flag(force_reload=force_reload)
         super().__init__(os.fspath(root), transform, pre_transform, log=False, force_reload=force_reload)
         self.name = name
         self._files = find_files(Path(self.root), name, modalities, num_neighbors)
@@ -182,6 +200,8 @@ def _read_graph(files: RawFiles, header: Header, neighbor_weights: NeighborWeigh
     rows |= {files.neighbors[modality]: graph.shape[0] for modality, graph in graphs.items()}
     num_items = _num_items(rows, files.inter, header, table["item"])
     table, notes = _clean(table, files.inter)
+    if not rows:
+        notes += _absent(files.inter, ITEM, table["item"])
 
     data = HeteroData()
     data[USER].num_nodes = int(table["user"].max()) + 1
@@ -190,13 +210,16 @@ def _read_graph(files: RawFiles, header: Header, neighbor_weights: NeighborWeigh
         data[ITEM][feature_key(modality)] = x
         if mask is not None:
             data[ITEM][mask_key(modality)] = mask
-            notes.append(note)
+        notes += [note] if note else []
     data[INTERACTS].edge_index = torch.from_numpy(np.stack([table["user"], table["item"]]))
     for role in ("rating", "time", "split"):
         if role in table:
             data[INTERACTS][role] = torch.from_numpy(table[role])
     for modality, graph in graphs.items():
         _add_neighbors(data, modality, graph, neighbor_weights)
+        alone = int((np.diff(graph.indptr) == 0).sum())
+        if alone:
+            notes.append(f"{files.neighbors[modality].name}: {alone} of {num_items} items have no neighbour")
     return data, notes
 
 
@@ -225,12 +248,23 @@ def _clean(table: dict[str, Array], inter: Path) -> tuple[dict[str, Array], list
     keep = unique_pairs(table)
     if len(keep) < num_rows:
         notes.append(f"{inter.name}: {num_rows - len(keep)} of {num_rows} rows repeat a user-item pair and are dropped")
+        several = num_split_pairs(table)
+        if several:
+            notes.append(
+                f"{inter.name}: {several} user-item pairs are in more than one of train, validation and test; each "
+                "stays in the first of these"
+            )
         table = {role: values[keep] for role, values in table.items()}
-    num_users = int(table["user"].max()) + 1
-    num_absent = num_users - len(np.unique(table["user"]))
-    if num_absent:
-        notes.append(f"{inter.name}: {num_absent} of {num_users} users (ids 0..{num_users - 1}) have no interaction")
-    return table, notes
+    return table, notes + _absent(inter, USER, table["user"])
+
+
+def _absent(inter: Path, node_type: str, node: Array) -> list[str]:
+    """Notes how many ids below the largest have no row."""
+    num_nodes = int(node.max()) + 1
+    num_absent = num_nodes - len(np.unique(node))
+    if not num_absent:
+        return []
+    return [f"{inter.name}: {num_absent} of {num_nodes} {node_type}s (ids 0..{num_nodes - 1}) have no interaction"]
 
 
 def _add_neighbors(

@@ -10,6 +10,8 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec.typing import INTERACTS, Triplets
 from pyg_mmrec.utils import interactions, num_users_items
+from pyg_mmrec.utils.checks import check_int
+from pyg_mmrec.utils.hetero import checked_edges
 from pyg_mmrec.utils.negatives import NegativeSampler
 from pyg_mmrec.utils.seeds import derive_seed
 
@@ -29,8 +31,8 @@ class TripletLoader:
         world_size: Number of processes; each gets every ``world_size``-th interaction of a batch.
 
     Raises:
-        ValueError: If there is nothing to train on, the batch size is not positive, or a user has interacted with
-            every item.
+        ValueError: If there is nothing to train on, an argument is out of range, the edges do not fit the nodes, or a
+            user has interacted with every item.
 
     Example:
         >>> from torch_geometric.data import HeteroData
@@ -45,10 +47,14 @@ class TripletLoader:
     def __init__(
         self, data: HeteroData, batch_size: int = 2048, seed: int = 0, *, rank: int = 0, world_size: int = 1
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"'batch_size' must be positive (got {batch_size})")
-        edge_index = interactions(data)
-        self.user, self.item = data[INTERACTS].get("edge_label_index", edge_index)
+        check_int(1, batch_size=batch_size, world_size=world_size)
+        check_int(0, seed=seed, rank=rank)
+        if rank >= world_size:
+            raise ValueError(f"'rank' must lie in 0..{world_size - 1}, below 'world_size' (got {rank})")
+        interactions(data)
+        edge_index = checked_edges(data, INTERACTS)
+        labelled = "edge_label_index" in data[INTERACTS]
+        self.user, self.item = checked_edges(data, INTERACTS, "edge_label_index") if labelled else edge_index
         self.num_examples = int(self.user.numel())
         if self.num_examples == 0:
             raise ValueError("the data has no train interactions: check the split's labels")
@@ -68,9 +74,20 @@ class TripletLoader:
         perm = torch.randperm(self.user.numel(), generator=generator).to(self.user.device)
         user, pos_item = self.user[perm], self.item[perm]
         neg_item = self.negatives(user, generator)
-        for first in range(start * self.batch_size, user.numel(), self.batch_size):
+        for step, first in enumerate(range(start * self.batch_size, user.numel(), self.batch_size), start):
             part = slice(first + self.rank, first + self.batch_size, self.world_size)
+            if self.share(step) == 0:
+                part = slice(first, first + 1)
             yield Triplets(user[part], pos_item[part], neg_item[part])
+
+    def share(self, step: int) -> float:
+        """What this process's mean over a batch weighs, so that the mean over the processes is that over all of it.
+
+        It is 1 where all processes have equally many interactions, and 0 where the last batch has none left for this
+        one, which then gets another's.
+        """
+        size = min(self.batch_size, self.num_examples - step * self.batch_size)
+        return len(range(self.rank, size, self.world_size)) * self.world_size / size
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.num_examples} interactions, batch_size={self.batch_size})"

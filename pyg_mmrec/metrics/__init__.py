@@ -1,4 +1,4 @@
-"""Metrics: PyG's, by name."""
+"""Ranking metrics by name."""
 
 from pyg_mmrec.metrics.ranking import parse_metric, ranking_metrics
 

@@ -16,7 +16,9 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.typing import ITEM, Triplets, feature_key
-from pyg_mmrec.utils import modalities, num_users_items, rank_items, seen_items, with_operators
+from pyg_mmrec.utils import num_users_items, rank_items, seen_items, with_operators
+from pyg_mmrec.utils.checks import check_flag, check_int
+from pyg_mmrec.utils.hetero import item_channels
 
 Model = TypeVar("Model", bound="Recommender")
 
@@ -60,11 +62,32 @@ class Recommender(torch.nn.Module, ABC):
 
     def __init__(self, num_users: int, num_items: int) -> None:
         super().__init__()
-        for name, size in (("num_users", num_users), ("num_items", num_items)):
-            if size < 1:
-                raise ValueError(f"'{name}' must be positive (got {size})")
+        check_int(1, num_users=num_users, num_items=num_items)
         self.num_users = num_users
         self.num_items = num_items
+
+    def __call__(self, data: HeteroData, *args: Any, **kwargs: Any) -> Any:
+        """:meth:`forward`, on a graph of the model's size."""
+        self.check_data(data)
+        return super().__call__(data, *args, **kwargs)
+
+    def check_data(self, data: HeteroData) -> None:
+        """Refuses a graph of other numbers of users or items, or another precision, than the model's.
+
+        Raises:
+            ValueError: If they differ.
+        """
+        size, own = num_users_items(data), (self.num_users, self.num_items)
+        if size != own:
+            raise ValueError(
+                f"the data has {size[0]} users and {size[1]} items but {type(self).__name__} was built for {own[0]} "
+                f"and {own[1]}: pass the data it was built for, or build it with {type(self).__name__}.from_data"
+            )
+        weight = next(self.parameters(), None)
+        for key in map(feature_key, getattr(self, "in_channels", {})):
+            x = data[ITEM].get(key)
+            if isinstance(x, Tensor) and x.dtype == torch.float64 and weight is not None and weight.dtype != x.dtype:
+                raise ValueError(f"data['item'].{key} is float64 but the model {weight.dtype}: store it as x.float()")
 
     def reset_parameters(self) -> None:
         """Draws all parameters anew from torch's global generator."""
@@ -121,8 +144,13 @@ class Recommender(torch.nn.Module, ABC):
             ``[n, k]`` scores and ``[n, k]`` items, best first; -1 where a user has fewer than k items left.
 
         Raises:
-            ValueError: If a user or k is out of range.
+            ValueError: If an argument is out of range, or the data is not of the model's size.
         """
+        check_flag(exclude_seen=exclude_seen)
+        if not isinstance(user, Tensor) or user.dtype != torch.int64 or user.dim() != 1:
+            found = f"{user.dtype}, {list(user.shape)}" if isinstance(user, Tensor) else type(user).__name__
+            raise ValueError(f"'user' must be a tensor of user ids, int64 of shape [n] (got {found})")
+        self.check_data(data)
         if user.numel() and not 0 <= int(user.min()) <= int(user.max()) < self.num_users:
             raise ValueError(f"'user' must lie in 0..{self.num_users - 1} (got {int(user.min())}..{int(user.max())})")
         training = self.training
@@ -155,7 +183,12 @@ class Recommender(torch.nn.Module, ABC):
         return {}
 
     def resample(self, data: HeteroData, generator: torch.Generator) -> HeteroData:
-        """The graph that one epoch's training sees; by default the whole. Evaluation always sees the whole."""
+        """The graph that one epoch's training sees; by default the whole. Evaluation always sees the whole.
+
+        Raises:
+            ValueError: As :meth:`check_data`.
+        """
+        self.check_data(data)
         return data
 
     def auxiliary_parameters(self) -> Iterator[torch.nn.Parameter]:
@@ -179,8 +212,12 @@ class Recommender(torch.nn.Module, ABC):
         Args:
             data: The graph.
             kwargs: The other arguments of the constructor.
+
+        Raises:
+            ValueError: If an argument is out of range, or the data lacks its sizes or has features of another form.
         """
-        in_channels = {name: data[ITEM][feature_key(name)].size(-1) for name in modalities(data)}
+        reads = "in_channels" in inspect.signature(cls.__init__).parameters
+        in_channels = item_channels(data) if reads else {}
         model = cls(**(cls.sizes(*num_users_items(data), in_channels) | kwargs))
         model.start_from(data)
         return model
@@ -210,7 +247,8 @@ class Recommender(torch.nn.Module, ABC):
 
         Raises:
             FileNotFoundError: If the folder lacks one of the two files.
-            ValueError: If the folder holds another class of model, or weights that do not fit.
+            ValueError: If the folder holds another class of model, arguments that it refuses, or weights that do not
+                fit.
         """
         folder = Path(path)
         for name in ("config.json", "model.safetensors"):
@@ -222,19 +260,28 @@ class Recommender(torch.nn.Module, ABC):
             state = safetensors.torch.load_file(folder / "model.safetensors")
         except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
             raise ValueError(f"'{folder}' does not hold a saved model: {error}") from None
-        classes = {sub.__name__: sub for sub in _subclasses(cls)}
-        if name not in classes:
-            raise ValueError(f"'{folder}' holds a {name}, not a {cls.__name__}: load it with {name}.from_pretrained")
+        model_class = cls._saved_class(folder, name)
         try:
-            model = classes[name](**init_args)
-        except TypeError as error:
-            raise ValueError(f"the arguments in '{folder / 'config.json'}' are not those of {name}: {error}") from None
+            model = model_class(**init_args)
+        except (TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"the arguments in '{folder / 'config.json'}' are not those of {name}: {reason}") from None
         try:
             model.load_state_dict(state)
         except RuntimeError as error:
             reason = " ".join(str(error).split())  # torch writes a line per weight
             raise ValueError(f"the weights in '{folder}' do not fit its config.json: {reason}") from None
         return model
+
+    @classmethod
+    def _saved_class(cls: type[Model], folder: Path, name: Any) -> type[Model]:
+        """The class that a saved model names."""
+        classes = {sub.__name__: sub for sub in _subclasses(cls)}
+        if isinstance(name, str) and name in classes:
+            return classes[name]
+        known = any(name == sub.__name__ for base in Recommender.__subclasses__() for sub in _subclasses(base))
+        fix = f"load it with {name}.from_pretrained" if known else "import its class first"
+        raise ValueError(f"'{folder}' holds a {name}, not a {cls.__name__}: {fix}")
 
 
 def find_model(name: str) -> type[Recommender]:
@@ -244,9 +291,10 @@ def find_model(name: str) -> type[Recommender]:
         ValueError: If there is none; names the nearest.
     """
     classes = {sub.__name__: sub for cls in Recommender.__subclasses__() for sub in _subclasses(cls)}
-    if name not in classes:
-        near = difflib.get_close_matches(name, list(classes), 1)
-        raise ValueError(f"there is no model '{name}'" + (f", did you mean '{near[0]}'?" if near else ""))
+    if not isinstance(name, str) or name not in classes:
+        near = difflib.get_close_matches(str(name), list(classes), 1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(classes))}"
+        raise ValueError(f"there is no model {name!r}, {hint}")
     return classes[name]
 
 

@@ -11,6 +11,7 @@ from pyg_mmrec.models.base import Recommender, Representations
 from pyg_mmrec.nn import XavierEmbedding
 from pyg_mmrec.nn.loss import bpr_loss, embedding_l2
 from pyg_mmrec.typing import Triplets
+from pyg_mmrec.utils.checks import check_choice, check_int, check_not_negative
 
 
 class BPRMF(Recommender):
@@ -29,6 +30,9 @@ class BPRMF(Recommender):
         hidden_channels: Width d of the embeddings (default: 64, the published protocol's).
         l2_weight: :math:`\lambda` on the batch's embeddings (default: 0.1, chosen on Amazon Baby's validation part).
         l2_form: See :func:`~pyg_mmrec.nn.loss.embedding_l2`.
+
+    Raises:
+        ValueError: If an argument is out of range.
     """
 
     def __init__(
@@ -41,6 +45,9 @@ class BPRMF(Recommender):
         l2_form: Literal["squared", "norm"] = "squared",
     ) -> None:
         super().__init__(num_users, num_items)
+        check_int(1, hidden_channels=hidden_channels)
+        check_not_negative(l2_weight=l2_weight)
+        check_choice(("squared", "norm"), l2_form=l2_form)
         self.hidden_channels = hidden_channels
         self.l2_weight = l2_weight
         self.l2_form = l2_form

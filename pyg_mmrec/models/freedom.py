@@ -21,6 +21,14 @@ from pyg_mmrec.utils import (
     similarity_operators,
     with_interactions,
 )
+from pyg_mmrec.utils.checks import (
+    check_by_name,
+    check_channels,
+    check_flag,
+    check_int,
+    check_not_negative,
+    check_number,
+)
 
 
 class FREEDOM(Recommender):
@@ -79,6 +87,14 @@ class FREEDOM(Recommender):
         train_features: bool = False,
     ) -> None:
         super().__init__(num_users, num_items)
+        check_channels(in_channels)
+        check_int(1, hidden_channels=hidden_channels)
+        check_int(0, num_layers=num_layers, num_item_layers=num_item_layers)
+        check_number(pruning=pruning)
+        check_not_negative(modal_loss_weight=modal_loss_weight)
+        check_flag(train_features=train_features)
+        if graph_weights is not None:
+            check_by_name(check_not_negative, graph_weights=graph_weights)
         if not 0 <= pruning < 1:
             raise ValueError(f"'pruning' must lie in [0, 1) (got {pruning})")
         if modal_loss_weight > 0 and not in_channels:

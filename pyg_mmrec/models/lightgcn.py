@@ -14,6 +14,7 @@ from pyg_mmrec.nn.conv import LightGCNConv
 from pyg_mmrec.nn.loss import bpr_loss, embedding_l2
 from pyg_mmrec.typing import Triplets
 from pyg_mmrec.utils import interaction_operator
+from pyg_mmrec.utils.checks import check_choice, check_int, check_not_negative
 
 
 class LightGCN(Recommender):
@@ -36,6 +37,9 @@ class LightGCN(Recommender):
         num_layers: K (default: 3, the paper's).
         l2_weight: :math:`\lambda` on the batch's layer-0 embeddings (default: 1e-4, the paper's).
         l2_form: See :func:`~pyg_mmrec.nn.loss.embedding_l2`.
+
+    Raises:
+        ValueError: If an argument is out of range.
     """
 
     def __init__(
@@ -49,6 +53,10 @@ class LightGCN(Recommender):
         l2_form: Literal["squared", "norm"] = "squared",
     ) -> None:
         super().__init__(num_users, num_items)
+        check_int(1, hidden_channels=hidden_channels)
+        check_int(0, num_layers=num_layers)
+        check_not_negative(l2_weight=l2_weight)
+        check_choice(("squared", "norm"), l2_form=l2_form)
         self.hidden_channels = hidden_channels
         self.num_layers = num_layers
         self.l2_weight = l2_weight

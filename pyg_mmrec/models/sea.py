@@ -26,6 +26,13 @@ from pyg_mmrec.utils import (
     similar_modalities,
     similarity_operators,
 )
+from pyg_mmrec.utils.checks import (
+    check_by_name,
+    check_channels,
+    check_flag,
+    check_int,
+    check_not_negative,
+)
 
 
 class SEA(Recommender):
@@ -121,6 +128,12 @@ class SEA(Recommender):
         log2: bool = False,
     ) -> None:
         super().__init__(num_users, num_items)
+        check_channels(in_channels)
+        check_int(1, hidden_channels=hidden_channels)
+        check_int(0, num_layers=num_layers, num_item_layers=num_item_layers)
+        check_flag(learn_graph_weights=learn_graph_weights, log2=log2)
+        if graph_weights is not None:
+            check_by_name(check_not_negative, graph_weights=graph_weights)
         if not in_channels:
             raise ValueError("'in_channels' names no modality: SEA needs item features x_<modality>")
         check_modality_names(in_channels)

@@ -12,6 +12,7 @@ from pyg_mmrec.models.base import Recommender, Representations, UserItem
 from pyg_mmrec.nn import ModalProjection, XavierEmbedding
 from pyg_mmrec.nn.loss import bpr_loss, embedding_l2
 from pyg_mmrec.typing import Triplets
+from pyg_mmrec.utils.checks import check_channels, check_choice, check_flag, check_int, check_not_negative
 
 
 class VBPR(Recommender):
@@ -45,7 +46,7 @@ class VBPR(Recommender):
         l2_form: See :func:`~pyg_mmrec.nn.loss.embedding_l2`.
 
     Raises:
-        ValueError: If there is no modality or a weight is negative.
+        ValueError: If there is no modality or an argument is out of range.
     """
 
     def __init__(
@@ -61,11 +62,13 @@ class VBPR(Recommender):
         l2_form: Literal["squared", "norm"] = "squared",
     ) -> None:
         super().__init__(num_users, num_items)
+        check_channels(in_channels)
         if not in_channels:
             raise ValueError("'in_channels' names no modality: VBPR needs item features x_<modality>")
-        for name, weight in (("l2_weight", l2_weight), ("modal_l2_weight", modal_l2_weight)):
-            if not weight >= 0:
-                raise ValueError(f"'{name}' must not be negative (got {weight})")
+        check_int(1, hidden_channels=hidden_channels)
+        check_flag(bias=bias)
+        check_not_negative(l2_weight=l2_weight, modal_l2_weight=modal_l2_weight)
+        check_choice(("squared", "norm"), l2_form=l2_form)
         self.in_channels = dict(in_channels)
         self.hidden_channels = hidden_channels
         self.bias = bias

@@ -14,6 +14,7 @@ from pyg_mmrec.nn import SeparateLearning
 from pyg_mmrec.nn.separate import Alignment, Distancing
 from pyg_mmrec.typing import ITEM, Triplets
 from pyg_mmrec.utils import modality_masks
+from pyg_mmrec.utils.checks import check_channels
 
 
 class WithSEA(Recommender):
@@ -73,6 +74,9 @@ class WithSEA(Recommender):
         estimator_items: int | None = None,
     ) -> None:
         super().__init__(num_users, num_items)
+        check_channels(in_channels)
+        if not isinstance(base_args, dict | None):
+            raise ValueError(f"'base_args' must be a dictionary of arguments (got {base_args!r})")
         self.in_channels = dict(in_channels)
         self.base, self.base_args = base, base_args
         self.alignment, self.distancing = alignment, distancing
@@ -80,7 +84,10 @@ class WithSEA(Recommender):
         self.temperature = temperature
         self.estimator_lr, self.estimator_steps = estimator_lr, estimator_steps
         self.estimator_items = estimator_items
-        cls = find_model(base)
+        try:
+            cls = find_model(base)
+        except ValueError as error:
+            raise ValueError(f"'base': {error}") from None
         try:
             self.base_model = cls(**cls.sizes(num_users, num_items, self.in_channels), **(base_args or {}))
         except TypeError as error:

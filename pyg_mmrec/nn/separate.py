@@ -14,6 +14,7 @@ from torch.nn import Linear
 
 from pyg_mmrec.nn.loss import CLUB, info_nce, negative_distance, symmetric_info_nce
 from pyg_mmrec.nn.projection import check_modality_names
+from pyg_mmrec.utils.checks import check_flag, check_int, check_not_negative, check_positive
 
 #: How generic parts of two modalities are aligned.
 Alignment: TypeAlias = Literal["solosim", "infonce"]
@@ -94,12 +95,11 @@ class SeparateLearning(torch.nn.Module):
         self._check(alignment, distancing, align_weight, distance_weight, temperature)
         if shared_estimator and distancing == "club" and len(in_channels) < 2:
             raise ValueError("'shared_estimator' is fitted on pairs of modalities and needs two or more (got one)")
-        if not estimator_lr > 0:
-            raise ValueError(f"'estimator_lr' must be positive (got {estimator_lr})")
-        if estimator_steps < 0:
-            raise ValueError(f"'estimator_steps' must not be negative (got {estimator_steps})")
-        if estimator_items is not None and estimator_items < 2:
-            raise ValueError(f"'estimator_items' must be at least 2 (got {estimator_items})")
+        check_flag(shared_estimator=shared_estimator, raw_heads=raw_heads)
+        check_positive(estimator_lr=estimator_lr)
+        check_int(0, estimator_steps=estimator_steps)
+        if estimator_items is not None:
+            check_int(2, estimator_items=estimator_items)
         if raw_heads and distancing == "negative":
             warnings.warn("the negative distance of raw heads has no lower bound: training diverges", stacklevel=2)
         self.alignment, self.distancing = alignment, distancing
@@ -136,11 +136,8 @@ class SeparateLearning(torch.nn.Module):
                 f"alignment needs two modalities or more (got {', '.join(self.in_channels) or 'none'}): "
                 "set 'alignment' to None"
             )
-        for key, value in (("align_weight", align_weight), ("distance_weight", distance_weight)):
-            if not value >= 0:
-                raise ValueError(f"'{key}' must not be negative (got {value})")
-        if not temperature > 0:
-            raise ValueError(f"'temperature' must be positive (got {temperature})")
+        check_not_negative(align_weight=align_weight, distance_weight=distance_weight)
+        check_positive(temperature=temperature)
 
     def _check_masks(self, masks: Mapping[str, Tensor]) -> None:
         """There must be items to take means over."""

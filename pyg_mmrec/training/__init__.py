@@ -1,6 +1,7 @@
 """Training on Lightning Fabric."""
 
+from pyg_mmrec.training.run import TrainResult
 from pyg_mmrec.training.run_folder import RunFolder
-from pyg_mmrec.training.trainer import Trainer, TrainResult
+from pyg_mmrec.training.trainer import Trainer
 
 __all__ = ["RunFolder", "TrainResult", "Trainer"]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 #: Raised when the meaning of a checkpoint's entries changes.
-FORMAT = 1
+FORMAT = 2
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -20,6 +20,9 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     Args:
         path: The target.
         write: Called with the path to write to, in the same folder.
+
+    Raises:
+        OSError: If it cannot be written, such as on a full disk; what was there before is kept.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -27,6 +30,12 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # the latter is how torch reports a failed write
+        partial.unlink(missing_ok=True)
+        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        raise OSError(
+            f"cannot write '{path}' ({reason}): what was there before is kept; make room or give access and go on"
+        ) from error
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -67,17 +76,17 @@ def load_checkpoint(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint '{path}' to resume from: start without 'resume'")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # an unpickler fails in any way on damaged bytes
         raise ValueError(
             f"'{path}' is not a readable checkpoint ({type(error).__name__}): it is damaged or holds more than tensors "
             f"and plain values; delete it and start a new run"
         ) from None
-    if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT or "settings" not in checkpoint:
+    written = checkpoint.get("settings") if isinstance(checkpoint, dict) else None
+    if not isinstance(written, dict) or checkpoint.get("format") != FORMAT:
         raise ValueError(f"'{path}' is not a checkpoint of format {FORMAT}: start a new run")
-    written: dict[str, Any] = checkpoint["settings"]
-    for key in sorted(written.keys() | settings.keys()):
-        if written.get(key) != settings.get(key):
+    for key in sorted(written.keys() | settings.keys(), key=str):
+        if repr(written.get(key)) != repr(settings.get(key)):
             raise ValueError(
                 f"'{path}' was written with {key} = {written.get(key)!r}, not {settings.get(key)!r}: resume with the "
                 f"settings of the run or start a new one"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 
 from pyg_mmrec.training.checkpoint import write_atomically, write_json
 
@@ -25,6 +28,7 @@ class RunFolder:
     ``last.ckpt``         what resuming needs
     ``metrics.json``      best epoch, its validation and test metrics
     ``model/``            the best epoch's model, for ``from_pretrained``
+    ``.lock``             held by the process that trains here
     ====================  ========================================================
 
     Args:
@@ -49,6 +53,25 @@ class RunFolder:
     def model(self) -> Path:
         """The folder of the best epoch's model."""
         return self.path / "model"
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keeps the folder for this process; the system frees it when the process ends, however it ends.
+
+        Raises:
+            ValueError: If another process uses it.
+        """
+        lock = FileLock(self.path / ".lock", timeout=0, is_singleton=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ValueError(
+                f"'{self.path}' is in use by another process: wait until it ends or choose another 'run_dir'"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def write_start(self, settings: dict[str, Any]) -> None:
         """Writes the settings and the environment."""

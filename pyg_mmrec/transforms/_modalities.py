@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec.typing import ITEM, feature_key, mask_key
 from pyg_mmrec.utils import num_users_items
+from pyg_mmrec.utils.checks import check_names
 from pyg_mmrec.utils.knn import usable_rows
 
 
@@ -39,11 +40,12 @@ def check_modalities(wanted: Sequence[str] | None) -> tuple[str, ...] | None:
     """The ``modalities`` argument of a transform as a tuple.
 
     Raises:
-        ValueError: If it is a single string.
+        ValueError: If it is no list of names.
     """
-    if isinstance(wanted, str):
-        raise ValueError(f"'modalities' must be a list of names, [{wanted!r}] (got {wanted!r})")
-    return None if wanted is None else tuple(wanted)
+    if wanted is None:
+        return None
+    check_names(modalities=wanted)
+    return tuple(wanted)
 
 
 def read_features(data: HeteroData, node_type: str, modality: str) -> tuple[Tensor, Tensor]:

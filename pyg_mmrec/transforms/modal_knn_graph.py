@@ -13,10 +13,10 @@ from torch_geometric.transforms import BaseTransform
 from torch_geometric.utils import to_undirected
 
 from pyg_mmrec.transforms._modalities import check_modalities, choose_modalities, read_features
-from pyg_mmrec.transforms.normalize_adj import check_normalization
 from pyg_mmrec.typing import ITEM, USER, NodeType, Normalization, similar
 from pyg_mmrec.utils import modalities as modality_names
 from pyg_mmrec.utils import normalized_weight, num_users_items, similar_modalities
+from pyg_mmrec.utils.checks import check_choice, check_flag, check_int
 from pyg_mmrec.utils.knn import knn
 
 
@@ -74,13 +74,11 @@ class ModalKNNGraph(BaseTransform):
         backend: Literal["torch", "faiss"] = "torch",
         overwrite: bool = False,
     ) -> None:
-        if k < 1:
-            raise ValueError(f"'k' must be positive (got {k})")
-        if node_type not in (USER, ITEM):
-            raise ValueError(f"'node_type' must be 'user' or 'item' (got {node_type!r})")
-        if backend not in ("torch", "faiss"):
-            raise ValueError(f"'backend' must be 'torch' or 'faiss' (got {backend!r})")
-        check_normalization(normalization)
+        check_int(1, k=k)
+        check_choice((USER, ITEM), node_type=node_type)
+        check_choice(("torch", "faiss"), backend=backend)
+        check_choice(("sym", "row", "none"), normalization=normalization)
+        check_flag(weighted=weighted, include_self=include_self, overwrite=overwrite)
         self.k = k
         self.node_type = node_type
         self.modalities = check_modalities(modalities)

@@ -9,6 +9,7 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_mmrec.typing import INTERACTS, EdgeType, Normalization
 from pyg_mmrec.utils import normalized_weight
+from pyg_mmrec.utils.checks import check_choice
 from pyg_mmrec.utils.sparse import OPERATOR
 
 
@@ -24,7 +25,7 @@ class NormalizeAdj(BaseTransform):
         edge_types: The edge types to weight (default: the user-item edges).
 
     Raises:
-        ValueError: If ``normalization`` is unknown; when applied, if an edge type is missing or the number of nodes
+        ValueError: If an argument is of another kind; when applied, if an edge type is missing or the number of nodes
             at one of its ends is not set.
 
     Example:
@@ -37,7 +38,12 @@ class NormalizeAdj(BaseTransform):
     """
 
     def __init__(self, normalization: Normalization = "sym", edge_types: Sequence[EdgeType] | None = None) -> None:
-        check_normalization(normalization)
+        check_choice(("sym", "row", "none"), normalization=normalization)
+        if edge_types is not None and not (
+            isinstance(edge_types, Sequence)
+            and all(isinstance(edge_type, tuple) and len(edge_type) == 3 for edge_type in edge_types)
+        ):
+            raise ValueError(f"'edge_types' must be a list of triples, [{INTERACTS}] (got {edge_types!r})")
         self.normalization: Normalization = normalization
         self.edge_types = [INTERACTS] if edge_types is None else list(edge_types)
 
@@ -59,13 +65,3 @@ class NormalizeAdj(BaseTransform):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(normalization={self.normalization!r}, edge_types={self.edge_types})"
-
-
-def check_normalization(normalization: str) -> None:
-    """Checks the ``normalization`` argument of a transform.
-
-    Raises:
-        ValueError: If it is unknown.
-    """
-    if normalization not in ("sym", "row", "none"):
-        raise ValueError(f"'normalization' must be 'sym', 'row' or 'none' (got {normalization!r})")

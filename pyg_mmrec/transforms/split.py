@@ -14,7 +14,9 @@ from torch_geometric.utils import cumsum
 
 from pyg_mmrec.typing import INTERACTS, ITEM, USER
 from pyg_mmrec.utils import interactions, num_users_items
+from pyg_mmrec.utils.checks import check_choice, check_flag, check_int, check_number
 from pyg_mmrec.utils.csr import to_csr
+from pyg_mmrec.utils.hetero import checked_edges
 from pyg_mmrec.utils.sparse import OPERATOR
 
 TRAIN, VAL, TEST = range(3)
@@ -42,6 +44,7 @@ class InteractionSplit(BaseTransform):
     name: ClassVar[str]
 
     def __init__(self, *, strict: bool = False) -> None:
+        check_flag(strict=strict)
         self.strict = strict
 
     @property
@@ -84,14 +87,9 @@ class InteractionSplit(BaseTransform):
 
 def _checked_interactions(data: HeteroData) -> Tensor:
     """The interactions, if they can be split without a leak."""
-    edge_index = interactions(data)
-    num_users, num_items = num_users_items(data)
-    for name, node, size in ((USER, edge_index[0], num_users), (ITEM, edge_index[1], num_items)):
-        if node.numel() and not 0 <= int(node.min()) <= int(node.max()) < size:
-            raise ValueError(
-                f"'edge_index' names {name}s outside 0..{size - 1} (got {int(node.min())}..{int(node.max())})"
-            )
-    pairs = edge_index[0] * num_items + edge_index[1]
+    interactions(data)
+    edge_index = checked_edges(data, INTERACTS)
+    pairs = edge_index[0] * num_users_items(data)[1] + edge_index[1]
     repeats = pairs.numel() - pairs.unique().numel()
     if repeats:
         raise ValueError(
@@ -145,6 +143,7 @@ def _random_order(size: int, seed: int, device: torch.device) -> Tensor:
 
 
 def _check_shares(val: float, test: float) -> None:
+    check_number(val=val, test=test)
     for name, share in (("val", val), ("test", test)):
         if not 0 < share < 1:
             raise ValueError(f"{name!r} must lie in (0, 1) (got {share})")
@@ -235,10 +234,10 @@ class RandomSplit(InteractionSplit):
     def __init__(
         self, holdout: float = 0.2, min_interactions: int = 10, *, seed: int = 0, strict: bool = False
     ) -> None:
+        check_number(holdout=holdout)
+        check_int(0, min_interactions=min_interactions, seed=seed)
         if not 0 < holdout < 1:
             raise ValueError(f"'holdout' must lie in (0, 1) (got {holdout})")
-        if min_interactions < 0:
-            raise ValueError(f"'min_interactions' must not be negative (got {min_interactions})")
         self.holdout = holdout
         self.min_interactions = min_interactions
         self.seed = seed
@@ -282,8 +281,7 @@ class LeaveLastOut(InteractionSplit):
     name = "leave_last_out"
 
     def __init__(self, by: Literal["time", "order"] = "time", *, strict: bool = False) -> None:
-        if by not in ("time", "order"):
-            raise ValueError(f"'by' must be 'time' or 'order' (got {by!r})")
+        check_choice(("time", "order"), by=by)
         self.by = by
         super().__init__(strict=strict)
 
@@ -369,6 +367,7 @@ class ColdItemSplit(InteractionSplit):
 
     def __init__(self, val: float = 0.1, test: float = 0.1, *, seed: int = 0, strict: bool = False) -> None:
         _check_shares(val, test)
+        check_int(0, seed=seed)
         self.val = val
         self.test = test
         self.seed = seed

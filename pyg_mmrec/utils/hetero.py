@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.typing import INTERACTS, ITEM, USER, feature_key, mask_key
+from pyg_mmrec.typing import INTERACTS, ITEM, USER, EdgeType, feature_key, mask_key
 
 
 def modalities(data: HeteroData, node_type: str = ITEM) -> list[str]:
@@ -48,15 +50,19 @@ def num_users_items(data: HeteroData) -> tuple[int, int]:
     """Number of users and of items, always read from the explicit ``num_nodes``.
 
     Raises:
-        ValueError: If one of them is not set: PyG does not infer it from ``x_<modality>``.
+        ValueError: If one of them is not set, since PyG does not infer it from ``x_<modality>``, or is no int.
     """
-    sizes = []
-    for node_type in (USER, ITEM):
-        size = data[node_type].get("num_nodes")
-        if size is None:
-            raise ValueError(f"data['{node_type}'].num_nodes is not set; set it to the number of {node_type}s")
-        sizes.append(int(size))
-    return sizes[0], sizes[1]
+    return _num_nodes(data, USER), _num_nodes(data, ITEM)
+
+
+def _num_nodes(data: HeteroData, node_type: str) -> int:
+    size = data[node_type].get("num_nodes")
+    if size is None:
+        raise ValueError(f"data['{node_type}'].num_nodes is not set; set it to the number of {node_type}s")
+    try:
+        return operator.index(size)
+    except TypeError:
+        raise ValueError(f"data['{node_type}'].num_nodes must be an int (got {size!r})") from None
 
 
 def interactions(data: HeteroData) -> Tensor:
@@ -71,15 +77,50 @@ def interactions(data: HeteroData) -> Tensor:
     return edge_index
 
 
+def checked_edges(data: HeteroData, edge_type: EdgeType, key: str = "edge_index") -> Tensor:
+    """The ``[2, num_edges]`` edges of a type, once they are known to lead from node to node.
+
+    Reads all of them: for the start of a training or an evaluation, not for every step.
+
+    Args:
+        data: The graph.
+        edge_type: Which edges.
+        key: ``'edge_index'`` (default) or ``'edge_label_index'``.
+
+    Raises:
+        ValueError: If they are no int64 tensor of that shape, name a node that is not there, or have a weight that is
+            not finite.
+    """
+    name, edges = f"data{list(edge_type)}.{key}", data[edge_type].get(key)
+    if not isinstance(edges, Tensor) or edges.dtype != torch.int64 or edges.dim() != 2 or edges.size(0) != 2:
+        found = f"{edges.dtype}, {list(edges.shape)}" if isinstance(edges, Tensor) else type(edges).__name__
+        raise ValueError(f"{name} must be an int64 tensor of shape [2, num_edges] (got {found})")
+    sizes = dict(zip((USER, ITEM), num_users_items(data), strict=True))
+    for node_type, node in zip((edge_type[0], edge_type[2]), edges, strict=True):
+        if node.numel() and not 0 <= int(node.min()) <= int(node.max()) < sizes[node_type]:
+            raise ValueError(
+                f"{name} names {node_type}s outside 0..{sizes[node_type] - 1} "
+                f"(got {int(node.min())}..{int(node.max())}); correct the ids or data['{node_type}'].num_nodes"
+            )
+    weight = data[edge_type].get("edge_weight")
+    if key == "edge_index" and weight is not None and not weight.isfinite().all():
+        number = int((~weight.isfinite()).sum())
+        raise ValueError(f"data{list(edge_type)}.edge_weight of {number} edges is NaN or infinite; drop these edges")
+    return edges
+
+
 def modality_masks(data: HeteroData, names: Sequence[str]) -> dict[str, Tensor]:
     """Which items have a modality, ``[num_items]`` bool, for those of the named modalities that some items lack.
 
     Args:
         data: The graph; masks are the attributes ``mask_<modality>``.
         names: The modalities.
+
+    Raises:
+        ValueError: If a mask is no bool tensor with one entry per item.
     """
-    store = data[ITEM]
-    return {name: store[mask_key(name)] for name in names if mask_key(name) in store}
+    masks = {name: _mask(data, name) for name in names}
+    return {name: mask for name, mask in masks.items() if mask is not None}
 
 
 def item_features(data: HeteroData, modality: str, in_channels: int) -> Tensor:
@@ -91,13 +132,50 @@ def item_features(data: HeteroData, modality: str, in_channels: int) -> Tensor:
         in_channels: The width that the reader was built for.
 
     Raises:
-        ValueError: If the data lacks the modality or holds it in another width.
+        ValueError: If the data lacks the modality, holds it in another width or not as one float row per item, or its
+            mask has another form.
     """
-    x: Tensor | None = data[ITEM].get(feature_key(modality))
-    if x is None or x.size(-1) != in_channels:
-        found = "nothing" if x is None else f"width {x.size(-1)}"
+    x = _features(data, modality)
+    _mask(data, modality)
+    if x is None or x.size(1) != in_channels:
+        found = "nothing" if x is None else f"width {x.size(1)}"
         raise ValueError(
             f"data['item'].{feature_key(modality)} must have width {in_channels}, as the model was built for "
             f"(got {found})"
         )
     return x
+
+
+def item_channels(data: HeteroData) -> dict[str, int]:
+    """Width of the features of each modality that the items carry.
+
+    Raises:
+        ValueError: If some are not one float row per item.
+    """
+    found = {name: _features(data, name) for name in modalities(data)}
+    return {name: x.size(1) for name, x in found.items() if x is not None}
+
+
+def _features(data: HeteroData, modality: str) -> Tensor | None:
+    x: Tensor | None = data[ITEM].get(feature_key(modality))
+    num_items = _num_nodes(data, ITEM)
+    if x is not None and not (
+        isinstance(x, Tensor) and x.is_floating_point() and x.dim() == 2 and x.size(0) == num_items and x.size(1)
+    ):
+        found = f"{list(x.shape)}, {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(
+            f"data['item'].{feature_key(modality)} must be a float tensor of shape [{num_items}, channels] "
+            f"(got {found})"
+        )
+    return x
+
+
+def _mask(data: HeteroData, modality: str) -> Tensor | None:
+    mask: Tensor | None = data[ITEM].get(mask_key(modality))
+    num_items = _num_nodes(data, ITEM)
+    if mask is not None and (mask.dtype != torch.bool or mask.shape != (num_items,)):
+        raise ValueError(
+            f"data['item'].{mask_key(modality)} must be a bool tensor of shape [{num_items}] "
+            f"(got {list(mask.shape)}, {mask.dtype})"
+        )
+    return mask

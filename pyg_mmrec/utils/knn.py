@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pyg_mmrec.utils.checks import check_choice, check_flag, check_int
+
 #: Similarities held at a time when no block size is given (64 MiB).
 _BLOCK_ELEMENTS = 2**24
 
@@ -75,7 +77,7 @@ def knn(
                 [1.0000, 0.8000],
                 [1.0000, 0.8000]])
     """
-    _check_arguments(x, k, mask, block_size, backend)
+    _check_arguments(x, k, mask, block_size, include_self, backend)
     index = torch.full((x.size(0), k), -1, device=x.device)
     similarity = torch.full((x.size(0), k), -torch.inf, device=x.device)
     node = usable_rows(x, mask).nonzero().view(-1)
@@ -92,17 +94,20 @@ def knn(
     return index, similarity
 
 
-def _check_arguments(x: Tensor, k: int, mask: Tensor | None, block_size: int | None, backend: str) -> None:
+def _check_arguments(
+    x: Tensor, k: int, mask: Tensor | None, block_size: int | None, include_self: bool, backend: str
+) -> None:
     if x.dim() != 2 or x.size(1) == 0 or not x.is_floating_point():
         raise ValueError(f"'x' must be a [num_nodes, channels] float tensor (got {tuple(x.shape)}, {x.dtype})")
+    check_int(0, k=k)
     if not 1 <= k <= x.size(0):
         raise ValueError(f"'k' must lie in 1..{x.size(0)}, the number of rows (got {k})")
     if mask is not None and (mask.dtype != torch.bool or mask.shape != x.shape[:1]):
         raise ValueError(f"'mask' must be bool of shape ({x.size(0)},) (got {mask.dtype}, {tuple(mask.shape)})")
-    if block_size is not None and block_size < 1:
-        raise ValueError(f"'block_size' must be positive (got {block_size})")
-    if backend not in ("torch", "faiss"):
-        raise ValueError(f"'backend' must be 'torch' or 'faiss' (got {backend!r})")
+    if block_size is not None:
+        check_int(1, block_size=block_size)
+    check_flag(include_self=include_self)
+    check_choice(("torch", "faiss"), backend=backend)
     if backend == "faiss":
         _import_faiss()
 

@@ -10,6 +10,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.utils import cumsum
 
 from pyg_mmrec.typing import USER
+from pyg_mmrec.utils.checks import check_int
 from pyg_mmrec.utils.hetero import interactions, num_users_items
 
 
@@ -21,12 +22,25 @@ def seen_items(data: HeteroData) -> tuple[Tensor, Tensor]:
 
     Returns:
         ``[num_users + 1]`` pointers and ``[nnz]`` item indices.
+
+    Raises:
+        ValueError: If the data holds pointers of another number of users or items.
     """
     store = data[USER]
-    if "seen_ptr" in store:
-        return store.seen_ptr, store.seen_item
-    user, item = interactions(data)
     num_users, num_items = num_users_items(data)
+    if "seen_ptr" in store:
+        ptr, seen = store.seen_ptr, store.get("seen_item")
+        if seen is None or ptr.shape != (num_users + 1,) or int(ptr[-1]) != seen.numel():
+            raise ValueError(
+                f"data['user'].seen_ptr must be {num_users + 1} pointers into 'seen_item', one user's items after the "
+                f"other's (got {list(ptr.shape)}); make the views with a split"
+            )
+        if seen.numel() and not 0 <= int(seen.min()) <= int(seen.max()) < num_items:
+            raise ValueError(
+                f"data['user'].seen_item must lie in 0..{num_items - 1} (got {int(seen.min())}..{int(seen.max())})"
+            )
+        return ptr, seen
+    user, item = interactions(data)
     perm = (user * num_items + item).argsort()
     return cumsum(torch.bincount(user, minlength=num_users)), item[perm]
 
@@ -79,8 +93,10 @@ def rank_items(
         rest are left-out items with score ``-inf``.
 
     Raises:
-        ValueError: If k is out of range, or a score is NaN.
+        ValueError: If ``k`` or ``block_size`` is out of range, or a score is NaN.
     """
+    check_int(0, k=k)
+    check_int(1, block_size=block_size)
     if not 1 <= k <= num_items:
         raise ValueError(f"'k' must lie in 1..{num_items}, the number of items (got {k})")
     order = torch.arange(num_items) if generator is None else torch.randperm(num_items, generator=generator)

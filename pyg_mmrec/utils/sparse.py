@@ -14,7 +14,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.utils import cumsum
 
 from pyg_mmrec.typing import INTERACTS, ITEM, Normalization, similar
-from pyg_mmrec.utils.hetero import interactions, num_users_items, similar_modalities
+from pyg_mmrec.utils.hetero import checked_edges, interactions, num_users_items, similar_modalities
 
 with warnings.catch_warnings():  # torch announces once a process that its CSR tensors are in beta
     warnings.simplefilter("ignore")
@@ -249,12 +249,16 @@ def interaction_operator(data: HeteroData) -> SparseOperator:
 
     Uses the operator that :func:`with_operators` holds on the data, else builds one. Weights are the edge store's
     ``edge_weight``, or, where there is none, the symmetric normalisation over ``edge_index`` (LightGCN, Eq. 3).
+
+    Raises:
+        ValueError: If there are no edges, or they do not fit the nodes.
     """
-    edge_index = interactions(data)
+    interactions(data)
     store = data[INTERACTS]
     if OPERATOR in store:
         held: SparseOperator = store[OPERATOR]
         return held
+    edge_index = checked_edges(data, INTERACTS)
     num_users, num_items = num_users_items(data)
     weight = store.get("edge_weight")
     if weight is None:
@@ -268,7 +272,7 @@ def similarity_operators(data: HeteroData, node_type: str = ITEM) -> dict[str, S
     Each row of an operator holds the weights of a node's neighbours.
 
     Raises:
-        ValueError: If the data has no such graph.
+        ValueError: If the data has no such graph, or its edges do not fit the nodes.
     """
     names = similar_modalities(data, node_type)
     if not names:
@@ -278,12 +282,13 @@ def similarity_operators(data: HeteroData, node_type: str = ITEM) -> dict[str, S
     size = num_users_items(data)[node_type == ITEM]
     operators = {}
     for name in names:
-        store = data[similar(node_type, name)]
-        operators[name] = (
-            store[OPERATOR]
-            if OPERATOR in store
-            else SparseOperator.from_edge_index(store.edge_index, store.get("edge_weight"), num_src=size, num_dst=size)
-        )
+        edge_type = similar(node_type, name)
+        store = data[edge_type]
+        if OPERATOR in store:
+            operators[name] = store[OPERATOR]
+        else:
+            edges, weight = checked_edges(data, edge_type), store.get("edge_weight")
+            operators[name] = SparseOperator.from_edge_index(edges, weight, num_src=size, num_dst=size)
     return operators
 
 

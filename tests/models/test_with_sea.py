@@ -63,7 +63,7 @@ class TestWithSEA(FeatureModelTests):
         assert torch.equal(model.base_model.features["text"], tiny_data["item"].x_text)
 
     def test_unknown_base(self, tiny_data: HeteroData) -> None:
-        with pytest.raises(ValueError, match=r"^there is no model 'VPBR', did you mean 'VBPR'\?$"):
+        with pytest.raises(ValueError, match=r"^'base': there is no model 'VPBR', did you mean 'VBPR'\?$"):
             self.build(tiny_data, base="VPBR")
 
     def test_arguments_that_the_base_does_not_have(self, tiny_data: HeteroData) -> None:

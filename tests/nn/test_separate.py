@@ -169,7 +169,7 @@ def test_a_single_modality_is_distanced() -> None:
         (SIZES, {"alignment": "cosine"}, r"^'alignment' must be 'solosim', 'infonce' or None \(got 'cosine'\)$"),
         (SIZES, {"distancing": "mine"}, r"^'distancing' must be 'club', 'negative' or None \(got 'mine'\)$"),
         (SIZES, {"align_weight": -1.0}, r"^'align_weight' must not be negative \(got -1.0\)$"),
-        (SIZES, {"distance_weight": float("nan")}, r"^'distance_weight' must not be negative \(got nan\)$"),
+        (SIZES, {"distance_weight": float("nan")}, r"^'distance_weight' must be finite \(got nan\)$"),
         (SIZES, {"temperature": 0.0}, r"^'temperature' must be positive \(got 0.0\)$"),
         (SIZES, {"estimator_steps": -1}, r"^'estimator_steps' must not be negative \(got -1\)$"),
         (SIZES, {"estimator_lr": -1.0}, r"^'estimator_lr' must be positive \(got -1.0\)$"),
