@@ -172,7 +172,7 @@ class TrainRun:
         data = self.module.resample(self.train_data, generator)
         self.model.train()
         for batch in self.loader.epoch(state.epoch, start=state.step):
-            torch.manual_seed(self._step_seed())
+            self._seed_step()
             if len(self.optimizers) > 1:
                 self._descend(self.optimizers[1], "auxiliary_loss", data, batch)
             for name, value in self._descend(self.optimizers[0], "loss", data, batch).items():
@@ -187,8 +187,12 @@ class TrainRun:
         due = done % trainer.evaluate_every == 0 or done == trainer.max_epochs
         return trainer.evaluator(self.module, self.val_data) if due else {}
 
-    def _step_seed(self) -> int:
-        return derive_seed(self.trainer.seed, self.state.epoch, self.state.step, self.fabric.global_rank)
+    def _seed_step(self) -> None:
+        """Seeds what a step draws; ``torch.manual_seed`` would spend a millisecond on devices that are not there."""
+        seed = derive_seed(self.trainer.seed, self.state.epoch, self.state.step, self.fabric.global_rank)
+        torch.default_generator.manual_seed(seed)
+        if self.fabric.device.type != "cpu":
+            torch.get_device_module(self.fabric.device).manual_seed(seed)
 
     def _descend(self, optimizer: Optimizer, loss: str, data: HeteroData, batch: Triplets) -> dict[str, float]:
         """One optimiser step on the sum of the terms that the model's method ``loss`` gives; returns their values."""
@@ -212,7 +216,7 @@ class TrainRun:
 
     def _culprit(self, loss: str, data: HeteroData, batch: Triplets) -> str:
         """Which term gives a gradient that is not finite, and where; computes the step anew."""
-        torch.manual_seed(self._step_seed())
+        self._seed_step()
         parameters = dict(self.module.named_parameters())
         for term, value in getattr(self.model, loss)(data, batch).items():
             grads = torch.autograd.grad(value, list(parameters.values()), retain_graph=True, allow_unused=True)
