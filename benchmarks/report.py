@@ -25,7 +25,8 @@ on a smaller set chose (`carried_over` in the same file), and all models are tra
 higher learning rate and validation after every fifth epoch. Published figures are other authors' and were selected in
 their own way. `FREEDOM-graph` is FREEDOM without modal losses: it reads the item graphs alone. On `baby` the item
 graphs are those of the published features; the features themselves are spectral stand-ins for them, so models that read
-features (VBPR, FREEDOM with modal losses) are not comparable with published figures there.
+features (VBPR, FREEDOM with modal losses) are not comparable with published figures there. `SEA-none` is SEA without
+alignment and distancing.
 """
 
 SHOP = """
