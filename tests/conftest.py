@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_mmrec.cli import main
 from pyg_mmrec.typing import INTERACTS, similar
 
 NUM_USERS, NUM_ITEMS, NUM_BLOCKS = 40, 30, 4
@@ -79,3 +81,21 @@ def data_root() -> Path:
     if not Path(folder).is_dir():
         pytest.fail(f"PYG_MMREC_DATA names {folder}, which is not a folder")
     return Path(folder)
+
+
+@pytest.fixture
+def failure(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command that must fail with status 2 and one line on standard error; returns that line."""
+
+    def call(*argv: str | Path) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(token) for token in argv])
+        assert ended.value.code == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.startswith("pyg-mmrec: error: ")
+        assert printed.err.count("\n") == 1
+        return printed.err.removeprefix("pyg-mmrec: error: ").rstrip()
+
+    return call

@@ -76,24 +76,6 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     return call
 
 
-@pytest.fixture
-def failure(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs a command that must fail with status 2 and one line on standard error; returns that line."""
-
-    def call(*argv: str | Path) -> str:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(token) for token in argv])
-        assert ended.value.code == 2
-        printed = capsys.readouterr()
-        assert printed.out == ""
-        assert printed.err.startswith("pyg-mmrec: error: ")
-        assert printed.err.count("\n") == 1
-        return printed.err.removeprefix("pyg-mmrec: error: ").rstrip()
-
-    return call
-
-
 def weights(folder: Path) -> dict[str, Tensor]:
     return safetensors.torch.load_file(folder / "model" / "model.safetensors")
 

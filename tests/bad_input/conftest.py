@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import scipy.sparse as sp
 import torch
 from torch_geometric.data import HeteroData
 
+from pyg_mmrec.datasets import MMRecDataset
 from pyg_mmrec.transforms import ModalKNNGraph, RandomSplit
 from pyg_mmrec.typing import INTERACTS
 
@@ -25,6 +27,20 @@ def toy(tmp_path: Path) -> Path:
         np.save(folder / f"{name}_feat.npy", generator.normal(size=(4, channels)))
     sp.save_npz(folder / "image_knn2.npz", sp.eye(4, format="csr"))
     return folder
+
+
+@pytest.fixture
+def refusal(toy: Path) -> Callable[[], str]:
+    """Reads ``toy``, which must be refused in one line and leave no cache; returns that line."""
+
+    def read() -> str:
+        with pytest.raises(ValueError) as caught:  # noqa: PT011
+            MMRecDataset(toy.parent, "toy")
+        assert "\n" not in str(caught.value)
+        assert not (toy / "processed").exists()
+        return str(caught.value)
+
+    return read
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +25,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_bad_features_are_refused_in_one_line(toy: Path, case: str) -> None:
+def test_bad_features_are_refused_in_one_line(toy: Path, refusal: Callable[[], str], case: str) -> None:
     array, message = REFUSED[case]
     np.save(toy / "image_feat.npy", array)
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
-        MMRecDataset(toy.parent, "toy")
-    assert message in str(caught.value)
-    assert "image_feat.npy" in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert not (toy / "processed").exists()
+    line = refusal()
+    assert message in line
+    assert "image_feat.npy" in line
 
 
 GOOD = np.arange(1.0, 13.0).reshape(4, 3)

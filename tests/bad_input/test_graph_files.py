@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,12 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_bad_graph_is_refused_in_one_line(toy: Path, case: str) -> None:
+def test_a_bad_graph_is_refused_in_one_line(toy: Path, refusal: Callable[[], str], case: str) -> None:
     arguments, message = REFUSED[case]
     write(toy, *arguments)
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
-        MMRecDataset(toy.parent, "toy")
-    assert message in str(caught.value)
-    assert "image_knn2.npz" in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert not (toy / "processed").exists()
+    line = refusal()
+    assert message in line
+    assert "image_knn2.npz" in line
 
 
 def test_a_dense_array_is_no_graph(toy: Path) -> None:
