@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec.metrics import parse_metric, ranking_metrics
 from pyg_mmrec.typing import INTERACTS
-from pyg_mmrec.utils import interactions, num_users_items, rank_items, seen_items, with_operators
+from pyg_mmrec.utils import num_users_items, rank_items, seen_items, with_operators
 from pyg_mmrec.utils.checks import check_int, check_names
 from pyg_mmrec.utils.hetero import checked_edges
 
@@ -100,7 +100,6 @@ class Evaluator:
             ValueError: If the view has no held-out items, names users or items that are not there, or a metric asks for
                 more items than there are.
         """
-        interactions(data)
         checked_edges(data, INTERACTS)
         ranking_metrics(self.metrics, data)
         if "edge_label_index" not in data[INTERACTS] or not checked_edges(data, INTERACTS, "edge_label_index").numel():

@@ -9,7 +9,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.typing import INTERACTS, Triplets
-from pyg_mmrec.utils import interactions, num_users_items
+from pyg_mmrec.utils import num_users_items
 from pyg_mmrec.utils.checks import check_int
 from pyg_mmrec.utils.hetero import checked_edges
 from pyg_mmrec.utils.negatives import NegativeSampler
@@ -51,7 +51,6 @@ class TripletLoader:
         check_int(0, seed=seed, rank=rank)
         if rank >= world_size:
             raise ValueError(f"'rank' must lie in 0..{world_size - 1}, below 'world_size' (got {rank})")
-        interactions(data)
         edge_index = checked_edges(data, INTERACTS)
         labelled = "edge_label_index" in data[INTERACTS]
         self.user, self.item = checked_edges(data, INTERACTS, "edge_label_index") if labelled else edge_index

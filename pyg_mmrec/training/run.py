@@ -214,6 +214,12 @@ class TrainRun:
         """Mean over the processes."""
         return values if self.fabric.world_size == 1 else cast("Tensor", self.fabric.all_reduce(values))
 
+    def _any(self, flag: bool) -> bool:
+        """Whether it is set in one of the processes."""
+        if self.fabric.world_size == 1:
+            return flag
+        return bool(self._mean(torch.tensor(float(flag), device=self.fabric.device)) > 0)
+
     def _culprit(self, loss: str, data: HeteroData, batch: Triplets) -> str:
         """Which term gives a gradient that is not finite, and where; computes the step anew."""
         self._seed_step()
@@ -256,7 +262,7 @@ class TrainRun:
         every = self.trainer.checkpoint_epochs
         due = time.monotonic() - self.last_checkpoint > 60 * self.trainer.checkpoint_minutes
         due |= epoch_done and (self.state.finished or (every is not None and self.state.epoch % every == 0))
-        stop = self._mean(torch.tensor(float(interrupt.requested), device=self.fabric.device)) > 0  # any process's
+        stop = self._any(interrupt.requested)
         if self.folder is not None and (due or stop):
             self._save(self.folder)
         if stop:

@@ -45,7 +45,8 @@ class Trainer:
         checkpoint_epochs: Write one after every so many epochs as well.
         accelerator: Of Lightning Fabric, ``'auto'``, ``'cpu'``, ``'cuda'``, ...
         devices: Number of processes or devices.
-        strategy: Of Lightning Fabric, ``'auto'``, ``'ddp'``, ...
+        strategy: Of Lightning Fabric, ``'auto'``, ``'ddp'``, ...; on several devices these two let a step leave
+            parameters out, which an auxiliary step does.
         num_nodes: Number of machines.
         precision: Of Lightning Fabric, ``'32-true'``, ``'bf16-mixed'``, ...
         progress: Show a progress bar on a terminal.

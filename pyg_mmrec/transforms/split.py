@@ -13,7 +13,7 @@ from torch_geometric.transforms import BaseTransform
 from torch_geometric.utils import cumsum
 
 from pyg_mmrec.typing import INTERACTS, ITEM, USER
-from pyg_mmrec.utils import interactions, num_users_items
+from pyg_mmrec.utils import num_users_items
 from pyg_mmrec.utils.checks import check_choice, check_flag, check_int, check_number
 from pyg_mmrec.utils.csr import to_csr
 from pyg_mmrec.utils.hetero import checked_edges
@@ -87,7 +87,6 @@ class InteractionSplit(BaseTransform):
 
 def _checked_interactions(data: HeteroData) -> Tensor:
     """The interactions, if they can be split without a leak."""
-    interactions(data)
     edge_index = checked_edges(data, INTERACTS)
     pairs = edge_index[0] * num_users_items(data)[1] + edge_index[1]
     repeats = pairs.numel() - pairs.unique().numel()

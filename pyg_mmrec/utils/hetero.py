@@ -91,6 +91,8 @@ def checked_edges(data: HeteroData, edge_type: EdgeType, key: str = "edge_index"
         ValueError: If they are no int64 tensor of that shape, name a node that is not there, or have a weight that is
             not finite.
     """
+    if edge_type == INTERACTS:
+        interactions(data)  # there have to be some
     name, edges = f"data{list(edge_type)}.{key}", data[edge_type].get(key)
     if not isinstance(edges, Tensor) or edges.dtype != torch.int64 or edges.dim() != 2 or edges.size(0) != 2:
         found = f"{edges.dtype}, {list(edges.shape)}" if isinstance(edges, Tensor) else type(edges).__name__
