@@ -42,7 +42,8 @@ def candidates(name: str, spec: dict[str, Any], dataset: str) -> list[Candidate]
     grid = spec.get("grid", {}) if carried is None else {key: [value] for key, value in carried.items()}
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     trainer = {**spec.get("trainer", {}), **spec.get("trainer_on", {}).get(dataset, {})}
-    return [Candidate(model, {**spec.get("args", {}), **point}, trainer, label=name) for point in points]
+    args = {**spec.get("args", {}), **spec.get("args_on", {}).get(dataset, {})}
+    return [Candidate(model, {**args, **point}, trainer, label=name) for point in points]
 
 
 def load(root: str, name: str) -> HeteroData:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_mmrec.models._saved import CONFIG, WEIGHTS, build, read_config
 from pyg_mmrec.typing import ITEM, Triplets, feature_key
 from pyg_mmrec.utils import num_users_items, rank_items, seen_items, with_operators
 from pyg_mmrec.utils.checks import check_flag, check_int
@@ -237,9 +238,9 @@ class Recommender(torch.nn.Module, ABC):
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        safetensors.torch.save_file(state, folder / "model.safetensors")
+        safetensors.torch.save_file(state, folder / WEIGHTS)
         text = json.dumps({"model": type(self).__name__, "init_args": self.config()}, indent=2)
-        (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+        (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def from_pretrained(cls: type[Model], path: str | Path) -> Model:
@@ -248,30 +249,11 @@ class Recommender(torch.nn.Module, ABC):
         Raises:
             FileNotFoundError: If the folder lacks one of the two files.
             ValueError: If the folder holds another class of model, arguments that it refuses, or weights that do not
-                fit.
+                fit, which is found before memory is taken for them.
         """
         folder = Path(path)
-        for name in ("config.json", "model.safetensors"):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"'{folder}' has no {name}: is it a folder that 'save_pretrained' wrote?")
-        try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            name, init_args = config["model"], config["init_args"]
-            state = safetensors.torch.load_file(folder / "model.safetensors")
-        except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-            raise ValueError(f"'{folder}' does not hold a saved model: {error}") from None
-        model_class = cls._saved_class(folder, name)
-        try:
-            model = model_class(**init_args)
-        except (TypeError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"the arguments in '{folder / 'config.json'}' are not those of {name}: {reason}") from None
-        try:
-            model.load_state_dict(state)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())  # torch writes a line per weight
-            raise ValueError(f"the weights in '{folder}' do not fit its config.json: {reason}") from None
-        return model
+        name, init_args = read_config(folder)
+        return build(cls._saved_class(folder, name), init_args, folder)
 
     @classmethod
     def _saved_class(cls: type[Model], folder: Path, name: Any) -> type[Model]:

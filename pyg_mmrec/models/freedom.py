@@ -19,6 +19,7 @@ from pyg_mmrec.utils import (
     interactions,
     num_users_items,
     similarity_operators,
+    take_rows,
     with_interactions,
 )
 from pyg_mmrec.utils.checks import (
@@ -156,9 +157,9 @@ class FREEDOM(Recommender):
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
         """BPR on the scores and on each modality's projected features (Eq. 11 to 13)."""
         out = self(data)
-        user = out.user[batch.user]
+        user = take_rows(out.user, batch.user)
         item = torch.stack([batch.pos_item, batch.neg_item])  # [2, B]
-        losses = {"bpr": bpr_loss(*(user * out.item[item]).sum(-1))}
+        losses = {"bpr": bpr_loss(*(user * take_rows(out.item, item)).sum(-1))}
         if self.modal_loss_weight > 0:
             for name, x in self.projection(self._with_features(data), item).items():
                 losses[f"bpr_{name}"] = self.modal_loss_weight * bpr_loss(*(user * x).sum(-1))

@@ -12,6 +12,7 @@ from pyg_mmrec.models.base import Recommender, Representations, UserItem
 from pyg_mmrec.nn import ModalProjection, XavierEmbedding
 from pyg_mmrec.nn.loss import bpr_loss, embedding_l2
 from pyg_mmrec.typing import Triplets
+from pyg_mmrec.utils import take_rows
 from pyg_mmrec.utils.checks import check_channels, check_choice, check_flag, check_int, check_not_negative
 
 
@@ -118,7 +119,7 @@ class VBPR(Recommender):
         score = (user * self._items(item, modal)).sum(-1)  # [2, B]
         penalised = [gamma, theta, *self.item_emb(item)]
         if self.item_bias is not None:
-            penalised += list(self.item_bias[item].unsqueeze(-1))
+            penalised += list(take_rows(self.item_bias, item).unsqueeze(-1))
         losses = {
             "bpr": bpr_loss(*score),
             "l2": self.l2_weight * embedding_l2(*penalised, form=self.l2_form),
@@ -139,5 +140,5 @@ class VBPR(Recommender):
     def _items(self, item: Tensor, modal: Tensor) -> Tensor:
         if self.item_bias is not None:
             content, shift = modal.split([self.hidden_channels, 1], dim=-1)
-            modal = torch.cat([content, shift + self.item_bias[item].unsqueeze(-1)], dim=-1)
+            modal = torch.cat([content, shift + take_rows(self.item_bias, item).unsqueeze(-1)], dim=-1)
         return torch.cat([self.item_emb(item), modal], dim=-1)

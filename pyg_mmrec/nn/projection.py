@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.typing import ITEM, mask_key
-from pyg_mmrec.utils import item_features
+from pyg_mmrec.utils import item_features, take_rows
 
 #: Rows gathered at a time: wide features in larger pieces make the allocator map fresh pages at every step.
 ROWS_AT_ONCE = 1024
@@ -74,8 +74,12 @@ class ModalProjection(torch.nn.Module):
         for name, lin in self.lins.items():
             x = item_features(data, name, self.in_channels[name])
             mask = data[ITEM].get(mask_key(name))
-            z = lin(x) if rows is None else torch.cat([lin(x[part]) for part in rows.split(ROWS_AT_ONCE)])
+            z = (
+                lin(x)
+                if rows is None
+                else torch.cat([lin(x.index_select(0, part)) for part in rows.split(ROWS_AT_ONCE)])
+            )
             if mask is not None:
                 z = z * (mask if rows is None else mask[rows]).unsqueeze(-1)
-            out[name] = z if inverse is None else z[inverse]
+            out[name] = z if inverse is None else take_rows(z, inverse)
         return out

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 #: Raised when the meaning of a checkpoint's entries changes.
-FORMAT = 2
+FORMAT = 3
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

@@ -196,8 +196,9 @@ class TrainRun:
 
     def _descend(self, optimizer: Optimizer, loss: str, data: HeteroData, batch: Triplets) -> dict[str, float]:
         """One optimiser step on the sum of the terms that the model's method ``loss`` gives; returns their values."""
-        terms = getattr(self.model, loss)(data, batch)
-        weighted = torch.stack(list(terms.values())) * self.loader.share(self.state.step)
+        with self.fabric.autocast():  # which Fabric leaves to us where it does not wrap the model
+            terms = getattr(self.model, loss)(data, batch)
+        weighted = torch.stack([_at_least_single(term) for term in terms.values()]) * self.loader.share(self.state.step)
         values = dict(zip(terms, self._mean(weighted.detach()).tolist(), strict=True))
         for name, value in values.items():
             if not math.isfinite(value):
@@ -224,7 +225,9 @@ class TrainRun:
         """Which term gives a gradient that is not finite, and where; computes the step anew."""
         self._seed_step()
         parameters = dict(self.module.named_parameters())
-        for term, value in getattr(self.model, loss)(data, batch).items():
+        with self.fabric.autocast():
+            terms = getattr(self.model, loss)(data, batch)
+        for term, value in terms.items():
             grads = torch.autograd.grad(value, list(parameters.values()), retain_graph=True, allow_unused=True)
             for name, grad in zip(parameters, grads, strict=True):
                 if grad is not None and not grad.isfinite().all():
@@ -277,6 +280,7 @@ class TrainRun:
             "best": self.best,
             "progress": asdict(self.state),
             "optimizers": [{"class": _described(part), "state": part.state_dict()} for part in self.optimizers],
+            "precision": self.fabric._precision.state_dict(),
         }
         if self.scheduler is not None:
             content["scheduler"] = self.scheduler.state_dict()
@@ -294,6 +298,7 @@ class TrainRun:
                     f"{_described(optimizer)}: resume with the same optimizer or start a new run"
                 )
             optimizer.load_state_dict(written["state"])
+        self.fabric._precision.load_state_dict(checkpoint["precision"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(checkpoint["scheduler"])
         self.state = Progress(**checkpoint["progress"])
@@ -302,6 +307,10 @@ class TrainRun:
         if self.folder is None or not self.fabric.is_global_zero or importlib.util.find_spec("tensorboard") is None:
             return None
         return TensorBoardLogger(self.folder.path, name="", version="", purge_step=self.state.epoch)
+
+
+def _at_least_single(term: Tensor) -> Tensor:
+    return term.to(torch.promote_types(term.dtype, torch.float32))
 
 
 def _gradients_are_finite(optimizer: Optimizer) -> bool:

@@ -12,6 +12,7 @@ from pyg_mmrec.utils.hetero import (
 from pyg_mmrec.utils.knn import knn, usable_rows
 from pyg_mmrec.utils.negatives import NegativeSampler
 from pyg_mmrec.utils.ranking import csr_entries, rank_items, seen_items
+from pyg_mmrec.utils.rows import take_rows
 from pyg_mmrec.utils.sparse import (
     SparseOperator,
     interaction_operator,
@@ -39,6 +40,7 @@ __all__ = [
     "seen_items",
     "similar_modalities",
     "similarity_operators",
+    "take_rows",
     "to_csr",
     "usable_rows",
     "with_interactions",

@@ -216,8 +216,8 @@ def layer_mean(operator: SparseOperator, src: Tensor, dst: Tensor, num_layers: i
     """
     if src.size(0) != operator.shape[1] or dst.size(0) != operator.shape[0]:
         raise ValueError(f"the operator of shape {operator.shape} cannot join {src.size(0)} to {dst.size(0)} nodes")
-    if src.dtype in (torch.bfloat16, torch.float16):
-        src, dst = src.float(), dst.float()
+    dtype = torch.promote_types(torch.promote_types(src.dtype, dst.dtype), torch.float32)
+    src, dst = src.to(dtype), dst.to(dtype)
     with torch.autocast(src.device.type, enabled=False):
         mean: tuple[Tensor, Tensor] = _LayerMean.apply(src, dst, operator, num_layers)
     return mean

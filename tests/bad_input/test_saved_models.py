@@ -45,6 +45,10 @@ CONFIGS = {
     "an unknown form": (arguments(l2_form="cube"), "not those of BPRMF: 'l2_form' must be 'squared' or 'norm'"),
     "another width": (arguments(hidden_channels=8), "do not fit its config.json: "),
     "other sizes": (arguments(num_items=4), "do not fit its config.json: "),
+    "sizes beyond any memory": (
+        arguments(num_items=10**15),
+        "'item_emb.weight' is [3, 4] in model.safetensors, [1000000000000000, 4] in the model",
+    ),
     "another model": (json.dumps({"model": "Popularity", "init_args": {"num_users": 2, "num_items": 3}}), "do not fit"),
 }
 

@@ -111,6 +111,20 @@ def test_from_data_without_sizes() -> None:
         LightGCN.from_data(HeteroData())
 
 
+class ReadsValues(BPRMF):
+    """Its constructor cannot run without memory."""
+
+    def __init__(self, num_users: int, num_items: int) -> None:
+        super().__init__(num_users, num_items)
+        self.largest = float(self.user_emb.weight.detach().max())
+
+
+def test_a_constructor_may_read_its_weights(tmp_path: Path) -> None:
+    model = ReadsValues(3, 4)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(ReadsValues.from_pretrained(tmp_path).user_emb.weight, model.user_emb.weight)
+
+
 def test_from_pretrained_without_files(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"has no config.json: is it a folder that 'save_pretrained' wrote\?$"):
         Recommender.from_pretrained(tmp_path)

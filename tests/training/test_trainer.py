@@ -17,11 +17,22 @@ import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
+from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.evaluation import Evaluator
-from pyg_mmrec.models import BPRMF, FREEDOM, SEA, LightGCN, Popularity, Recommender, Representations
+from pyg_mmrec.models import (
+    BPRMF,
+    FREEDOM,
+    SEA,
+    VBPR,
+    LightGCN,
+    Popularity,
+    Recommender,
+    Representations,
+    WithSEA,
+)
 from pyg_mmrec.nn import XavierEmbedding
 from pyg_mmrec.nn.loss import bpr_loss
 from pyg_mmrec.training import Trainer, TrainResult
@@ -102,7 +113,9 @@ def trainer(**kwargs: Any) -> Trainer:
 
 def build(model_class: type[Recommender], data: HeteroData, seed: int = 0) -> Recommender:
     torch.manual_seed(seed)
-    sizes = {} if model_class in (Popularity, Estimating) else {"hidden_channels": 8}
+    sizes: dict[str, Any] = {} if model_class in (Popularity, Estimating) else {"hidden_channels": 8}
+    if model_class is WithSEA:
+        sizes = {"base_args": sizes}
     return model_class.from_data(data, **sizes)
 
 
@@ -302,13 +315,59 @@ def test_an_epoch_trains_on_its_own_graph_and_is_validated_on_the_whole(tiny_spl
     assert [data[INTERACTS].operator.num_edges for data, _ in evaluator.calls] == [200, 200]
 
 
-@pytest.mark.parametrize("model_class", [LightGCN, FREEDOM, SEA])
-def test_mixed_precision(tiny_split: Views, model_class: type[Recommender]) -> None:
-    model = build(model_class, tiny_split[0])
-    result = trainer(max_epochs=15, learning_rate=0.05, precision="bf16-mixed").fit(model, *tiny_split)
-    assert result.history[-1]["loss_bpr"] < 0.9 * result.history[0]["loss_bpr"]
-    assert result.test[METRIC] > 0.36
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+@pytest.mark.parametrize("model_class", [BPRMF, LightGCN, VBPR, FREEDOM, SEA, WithSEA])
+def test_mixed_precision_is_near_single_precision(tiny_split: Views, model_class: type[Recommender]) -> None:
+    runs = []
+    for precision in ("32-true", "bf16-mixed"):
+        model = build(model_class, tiny_split[0])
+        matmuls: list[torch.dtype] = []
+        before_call(model, 1, lambda seen=matmuls: seen.append((torch.ones(2, 2) @ torch.ones(2, 2)).dtype))
+        result = trainer(max_epochs=15, learning_rate=0.05, precision=precision).fit(model, *tiny_split)
+        assert matmuls == [torch.bfloat16 if precision == "bf16-mixed" else torch.float32]
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+        runs.append(result)
+    for name, value in runs[0].history[0].items():
+        if name.startswith("loss"):
+            assert runs[1].history[0][name] == pytest.approx(value, rel=0.02, abs=1e-3)
+    assert runs[1].history[-1]["loss_bpr"] == pytest.approx(runs[0].history[-1]["loss_bpr"], rel=0.1)
+    assert runs[1].test[METRIC] > 0.36
+
+
+class Loud(BPRMF):
+    """Its gradients overflow half precision unless the scaler turns the loss down."""
+
+    def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
+        return {**super().loss(data, batch), "sum": (self.user_emb.weight @ self.item_emb.weight.t()).sum()}
+
+
+def half_trainer(**kwargs: Any) -> Trainer:
+    """Trains in half precision with a scaler on the CPU, which Fabric would replace by bfloat16."""
+    made = trainer(**kwargs)
+    scaler = torch.amp.GradScaler("cpu", growth_interval=4)
+    made.fabric._precision = made.fabric._strategy.precision = MixedPrecision("16-mixed", "cpu", scaler)
+    return made
+
+
+def test_overflow_in_half_precision_is_left_to_the_scaler(tiny_split: Views, tmp_path: Path) -> None:
+    made = half_trainer(max_epochs=3)
+    model = build(Loud, tiny_split[0])
+    start = model.user_emb.weight.clone()
+    before_call(model, 2, lambda: weights.append(model.user_emb.weight.detach().clone()))
+    weights: list[Tensor] = []
+    result = made.fit(model, *tiny_split)
+    scaler = made.fabric._precision.scaler
+    assert scaler.get_scale() < 65536  # where it began
+    assert torch.equal(weights[0], start)  # the first step overflowed and was left out
+    assert result.history[-1]["loss_sum"] < result.history[0]["loss_sum"]
+
+    stopped = build(Loud, tiny_split[0])
+    before_call(stopped, 6, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        half_trainer(max_epochs=3, checkpoint_epochs=1, run_dir=tmp_path).fit(stopped, *tiny_split)
+    resumed = build(Loud, tiny_split[0], seed=1)
+    again = half_trainer(max_epochs=3, checkpoint_epochs=1, run_dir=tmp_path)
+    assert_same((model, result), (resumed, again.fit(resumed, *tiny_split, resume=True)))
+    assert again.fabric._precision.scaler.get_scale() == scaler.get_scale()
 
 
 # Optimisers
@@ -415,7 +474,7 @@ def test_checkpoints_every_few_epochs(tiny_split: Views, tmp_path: Path) -> None
 def test_checkpoints_hold_tensors_and_plain_values_only(tiny_split: Views, tmp_path: Path) -> None:
     trainer(run_dir=tmp_path, max_epochs=2).fit(build(FREEDOM, tiny_split[0]), *tiny_split)
     checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert set(checkpoint) == {"format", "settings", "model", "best", "progress", "optimizers"}
+    assert set(checkpoint) == {"format", "settings", "model", "best", "progress", "optimizers", "precision"}
     assert checkpoint["model"].keys() == checkpoint["best"].keys()
 
 

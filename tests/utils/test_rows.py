@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from pyg_mmrec.utils import take_rows
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 5), (2, 0), (3, 2, 2)])
+@pytest.mark.parametrize("x", [torch.randn(7), torch.randn(7, 3), torch.randn(7, 3, 2)], ids=lambda x: str(x.dim()))
+def test_equals_indexing_with_its_gradient(x: Tensor, shape: tuple[int, ...]) -> None:
+    index = torch.randint(7, shape, generator=torch.Generator().manual_seed(0))
+    x = x.double().requires_grad_()
+    out, expected = take_rows(x, index), x[index]
+    assert torch.equal(out, expected)
+    weight = torch.randn(expected.shape, dtype=torch.float64)
+    (grad,) = torch.autograd.grad((out * weight).sum(), x)
+    (expected_grad,) = torch.autograd.grad((expected * weight).sum(), x)
+    torch.testing.assert_close(grad, expected_grad)
+
+
+def test_gradients_are_equal_to_the_last_bit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(100, 64, generator=generator, requires_grad=True)
+    index = torch.randint(100, (20_000,), generator=generator)
+    weight = torch.randn(20_000, 64, generator=generator)
+    grads = [torch.autograd.grad((take_rows(x, index) * weight).sum(), x)[0] for _ in range(10)]
+    assert all(torch.equal(grad, grads[0]) for grad in grads)
