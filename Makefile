@@ -1,4 +1,4 @@
-# make demo | test | lint | docs | accel | clean; needs Python 3.10 or later and nothing else.
+# make demo | test | lint | docs | accel | test-oldest | audit | clean; needs Python 3.10 or later and nothing else.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -8,9 +8,11 @@ KEY = import sys, importlib.metadata as m; print(sys.implementation.cache_tag + 
 WHEELS = $(WHEEL_CACHE)/$(shell $(PY) -c '$(KEY)')
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+OLDEST := .venv-oldest
+OLDEST_PYTHON ?= python3.10
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint docs accel clean
+.PHONY: demo test lint docs accel test-oldest audit clean
 
 demo: $(VENV)/.core
 	$(PY) examples/demo.py $(DEMO_ARGS)
@@ -40,8 +42,18 @@ wheel-%:
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PIP) wheel --no-cache-dir --no-build-isolation --no-deps \
 		--find-links "$(WHEELS)" --wheel-dir "$(WHEELS)" -c constraints.txt $*
 
+# The oldest versions that are supported, in an environment of their own (7 GB where torch comes with CUDA libraries).
+test-oldest: $(OLDEST)/.test
+	$(OLDEST)/bin/python -m pytest $(PYTEST_ARGS)
+
+# Asks the Python Packaging Advisory Database about every pin, so it needs the internet.
+audit:
+	$(PYTHON) -m venv --clear .venv-audit
+	.venv-audit/bin/python -m pip --disable-pip-version-check install pip-audit
+	.venv-audit/bin/pip-audit --no-deps --disable-pip -r constraints.txt
+
 clean:
-	rm -rf $(VENV) build docs/_build docs/api/generated .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) .venv-audit build docs/_build docs/api/generated .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # A stale environment is made anew. torch goes first and by its pin, so that nothing after it chooses another build.
 $(VENV)/.core: setup.cfg pyproject.toml constraints.txt
@@ -53,4 +65,11 @@ $(VENV)/.core: setup.cfg pyproject.toml constraints.txt
 
 $(VENV)/.test $(VENV)/.docs: $(VENV)/.%: $(VENV)/.core
 	$(PIP) install -c constraints.txt -e ".[$*]"
+	touch $@
+
+$(OLDEST)/.test: setup.cfg pyproject.toml constraints-oldest.txt
+	$(OLDEST_PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python -m pip --disable-pip-version-check install -c constraints-oldest.txt torch
+	$(OLDEST)/bin/python -m pip --disable-pip-version-check install -c constraints-oldest.txt \
+		-e . pytest pytest-timeout hypothesis tensorboard matplotlib
 	touch $@

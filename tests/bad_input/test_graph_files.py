@@ -19,12 +19,12 @@ def write(folder: Path, indices: list[float], indptr: list[int], shape: tuple[in
 
 
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "item 9 of 4": (([0, 1, 2, 9], [0, 1, 2, 3, 4]), "indices must be < 4"),
-    "item -1": (([0, 1, 2, -1], [0, 1, 2, 3, 4]), "indices must be >= 0"),
+    "item 9 of 4": (([0, 1, 2, 9], [0, 1, 2, 3, 4]), "must be < 4"),
+    "item -1": (([0, 1, 2, -1], [0, 1, 2, 3, 4]), "must be >= 0"),
     "falling pointers": (([0, 1, 2, 3], [0, 4, 2, 3, 4]), "the row pointers do not fit the entries"),
-    "pointers of another size": (([0, 1, 2, 3], [0, 2, 4]), "index pointer size 3 should be 5"),
+    "pointers of another size": (([0, 1, 2, 3], [0, 2, 4]), "index pointer size"),
     "negative shape": (([0, 1, 2, 3], [0, 1, 2, 3, 4], (-4, 4)), "cannot be negative"),
-    "huge shape": (([0, 1, 2, 3], [0, 1, 2, 3, 4], (2**40, 2**40)), "index pointer size 5"),
+    "huge shape": (([0, 1, 2, 3], [0, 1, 2, 3, 4], (2**40, 2**40)), "index pointer size"),
     "three items of four": (([0, 1, 2], [0, 1, 2, 3], (3, 3)), "image_knn2.npz has 3 rows but image_feat.npy has 4"),
     "five items of four": (([0], [0, 1, 1, 1, 1, 1], (5, 5)), "image_knn2.npz has 5 rows but image_feat.npy has 4"),
     "not square": (([0], [0, 1, 1, 1, 1], (4, 5)), "must be square"),

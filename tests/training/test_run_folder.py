@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.metadata
 import json
 import platform
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_metrics(tmp_path: Path) -> None:
 def test_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = environment()
     assert found["python"] == platform.python_version()
-    assert found["versions"]["torch"] == torch.__version__
+    assert found["versions"]["torch"] == importlib.metadata.version("torch")
     assert found["versions"]["pyg-mmrec"] == pyg_mmrec.__version__
     assert found["num_threads"] == torch.get_num_threads()
     monkeypatch.chdir(tmp_path)
