@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -22,7 +21,10 @@ class Scorer(Protocol):
     """What evaluation needs to know of a model."""
 
     training: bool
-    train: Callable[..., Any]
+
+    def train(self, mode: bool = True) -> Any:
+        """Sets ``training``."""
+        ...
 
     def __call__(self, data: HeteroData) -> Any: ...
 

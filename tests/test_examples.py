@@ -9,18 +9,22 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
+REPORTS = {
+    "sea.py": {"probes.csv", "information.csv", "alignment.csv", "tsne.csv", "tsne.png", "probes.png"},
+    "drepmrec.py": {"ranking.csv", "distance.csv", "tsne.csv", "tsne.png", "ranking.png"},
+}
+
+
 @pytest.mark.slow
-def test_sea_writes_its_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", REPORTS)
+def test_an_example_writes_its_report(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        sys, "argv", ["sea.py", "--small", "--root", str(tmp_path / "shop"), "--out", str(tmp_path / "out")]
-    )
-    runpy.run_path(str(EXAMPLES / "sea.py"), run_name="__main__")
+    folders = ["--root", str(tmp_path / "shop"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", [name, "--small", *folders])
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
     assert "recall@20" in capsys.readouterr().out
-    assert {"probes.csv", "information.csv", "alignment.csv", "tsne.csv", "tsne.png", "probes.png"} == {
-        path.name for path in (tmp_path / "out").iterdir()
-    }
+    assert {path.name for path in (tmp_path / "out").iterdir()} == REPORTS[name]
 
 
 def test_every_example_has_a_docs_page() -> None:

@@ -1,13 +1,18 @@
 """What a model has learned."""
 
+from pyg_mmrec.diagnostics.dual import DualReport, cosine_distance, dual_report, gradient_cosine
 from pyg_mmrec.diagnostics.oracle import PlantedOracle
 from pyg_mmrec.diagnostics.probes import cosine_alignment, information_bounds, linear_probe
 from pyg_mmrec.diagnostics.separation import SeparationReport, separation_report
 
 __all__ = [
+    "DualReport",
     "PlantedOracle",
     "SeparationReport",
     "cosine_alignment",
+    "cosine_distance",
+    "dual_report",
+    "gradient_cosine",
     "information_bounds",
     "linear_probe",
     "separation_report",

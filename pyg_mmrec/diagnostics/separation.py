@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from sklearn.manifold import TSNE
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_mmrec.diagnostics._plots import require_matplotlib
 from pyg_mmrec.diagnostics.probes import cosine_alignment, information_bounds, linear_probe
 from pyg_mmrec.models import Recommender
 from pyg_mmrec.typing import ITEM, mask_key
@@ -59,7 +59,7 @@ class SeparationReport(NamedTuple):
         Raises:
             ImportError: If matplotlib is not installed.
         """
-        _require_matplotlib()
+        require_matplotlib()
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in self._asdict().items():
@@ -134,7 +134,7 @@ def separation_report(
         ['model', 'modality', 'other', 'same_item', 'other_items']
     """
     if folder is not None:
-        _require_matplotlib()
+        require_matplotlib()
     labels = {key.removeprefix("attr_"): data[ITEM][key].cpu() for key in data[ITEM] if key.startswith("attr_")}
     rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in COLUMNS}
     for name, each in (("trained", model), ("control", control)):
@@ -227,11 +227,6 @@ def _tsne(parts: list[_Part], num_items: int, seed: int) -> Iterator[tuple[int, 
     for part, chosen in zip(heads, drawn, strict=True):
         for item in part.items[chosen].tolist():
             yield item, part.modality, part.part, *next(places)
-
-
-def _require_matplotlib() -> None:
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ImportError("plots need matplotlib: pip install 'pyg-mmrec[plot]'")
 
 
 def _plot_tsne(table: pd.DataFrame, path: Path) -> None:

@@ -1,23 +1,31 @@
 """Models, one paper a file."""
 
 from pyg_mmrec.models.base import Recommender, Representations, UserItem
+from pyg_mmrec.models.bm3 import BM3
 from pyg_mmrec.models.bprmf import BPRMF
+from pyg_mmrec.models.drepmrec import DRepMRec
 from pyg_mmrec.models.freedom import FREEDOM
 from pyg_mmrec.models.lightgcn import LightGCN
+from pyg_mmrec.models.mgcn import MGCN
 from pyg_mmrec.models.popularity import Popularity
 from pyg_mmrec.models.sea import SEA
 from pyg_mmrec.models.vbpr import VBPR
+from pyg_mmrec.models.with_bma import WithBMA
 from pyg_mmrec.models.with_sea import WithSEA
 
 __all__ = [
+    "BM3",
     "BPRMF",
     "FREEDOM",
+    "MGCN",
     "SEA",
     "VBPR",
+    "DRepMRec",
     "LightGCN",
     "Popularity",
     "Recommender",
     "Representations",
     "UserItem",
+    "WithBMA",
     "WithSEA",
 ]

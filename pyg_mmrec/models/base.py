@@ -272,7 +272,8 @@ def find_model(name: str) -> type[Recommender]:
     Raises:
         ValueError: If there is none; names the nearest.
     """
-    classes = {sub.__name__: sub for cls in Recommender.__subclasses__() for sub in _subclasses(cls)}
+    found = (sub for cls in Recommender.__subclasses__() for sub in _subclasses(cls))
+    classes = {sub.__name__: sub for sub in found if not inspect.isabstract(sub)}
     if not isinstance(name, str) or name not in classes:
         near = difflib.get_close_matches(str(name), list(classes), 1)
         hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(classes))}"

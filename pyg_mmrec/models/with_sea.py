@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
-import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.models.base import Recommender, Representations, find_model
+from pyg_mmrec.models.base import Representations
+from pyg_mmrec.models.plug_in import PlugIn
 from pyg_mmrec.nn import SeparateLearning
 from pyg_mmrec.nn.separate import Alignment, Distancing
-from pyg_mmrec.typing import ITEM, Triplets
+from pyg_mmrec.typing import Triplets
 from pyg_mmrec.utils import modality_masks
-from pyg_mmrec.utils.checks import check_channels
 
 
-class WithSEA(Recommender):
+class WithSEA(PlugIn):
     r"""Another model, with SEA's separate learning on what it makes of each modality: VBPR + SEA, FREEDOM + SEA.
 
     From `"It is Never Too Late to Mend: Separate Learning for Multimedia Recommendation"
@@ -54,8 +52,6 @@ class WithSEA(Recommender):
         {'image': 8, 'text': 8}
     """
 
-    modal_graphs: ClassVar[tuple[str, ...]] = (ITEM,)  # FREEDOM as the base reads them
-
     def __init__(
         self,
         num_users: int,
@@ -73,25 +69,12 @@ class WithSEA(Recommender):
         estimator_steps: int = 50,
         estimator_items: int | None = None,
     ) -> None:
-        super().__init__(num_users, num_items)
-        check_channels(in_channels)
-        if not isinstance(base_args, dict | None):
-            raise ValueError(f"'base_args' must be a dictionary of arguments (got {base_args!r})")
-        self.in_channels = dict(in_channels)
-        self.base, self.base_args = base, base_args
+        super().__init__(num_users, num_items, in_channels, base, base_args)
         self.alignment, self.distancing = alignment, distancing
         self.align_weight, self.distance_weight = align_weight, distance_weight
         self.temperature = temperature
         self.estimator_lr, self.estimator_steps = estimator_lr, estimator_steps
         self.estimator_items = estimator_items
-        try:
-            cls = find_model(base)
-        except ValueError as error:
-            raise ValueError(f"'base': {error}") from None
-        try:
-            self.base_model = cls(**cls.sizes(num_users, num_items, self.in_channels), **(base_args or {}))
-        except TypeError as error:
-            raise ValueError(f"'base_args' do not fit {base}: {error}") from None
         if not self.base_model.modal_channels:
             raise ValueError(f"'base' must have representations of single modalities, 'modal_items' ({base} has none)")
         self.separate = SeparateLearning(
@@ -106,13 +89,9 @@ class WithSEA(Recommender):
             estimator_items=estimator_items,
         )
 
-    def start_from(self, data: HeteroData) -> None:
-        """What the base model sets."""
-        self.base_model.start_from(data)
-
     def forward(self, data: HeteroData) -> Representations:
         """What the base model gives, in eval mode with the heads of generic and unique parts."""
-        out: Representations = self.base_model(data)
+        out = super().forward(data)
         if self.training:  # batch normalisation in the heads would count this call
             return out
         first = self.separate.first_outputs(self.base_model.modal_items(data))
@@ -123,21 +102,3 @@ class WithSEA(Recommender):
         """The base model's terms, alignment and distancing."""
         modal, masks = self.base_model.modal_items(data), modality_masks(data, list(self.in_channels))
         return {**self.base_model.loss(data, batch), **self.separate(modal, masks)}
-
-    def score(
-        self, data: HeteroData, representations: Representations, user: Tensor, item: Tensor | None = None
-    ) -> Tensor:
-        """The base model's scores."""
-        return self.base_model.score(data, representations, user, item)
-
-    def resample(self, data: HeteroData, generator: torch.Generator) -> HeteroData:
-        """The base model's graph of an epoch."""
-        return self.base_model.resample(data, generator)
-
-    def auxiliary_parameters(self) -> Iterator[torch.nn.Parameter]:
-        """The base model's."""
-        return self.base_model.auxiliary_parameters()
-
-    def auxiliary_loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
-        """The base model's."""
-        return self.base_model.auxiliary_loss(data, batch)

@@ -1,9 +1,20 @@
 """Building blocks of the models."""
 
+from pyg_mmrec.nn.behavior_modal import BehaviorModalAlignment, default_modality_weights
 from pyg_mmrec.nn.composed import composed_linear
 from pyg_mmrec.nn.embedding import XavierEmbedding
 from pyg_mmrec.nn.gate import FilterGate
 from pyg_mmrec.nn.projection import ModalProjection
 from pyg_mmrec.nn.separate import SeparateLearning
+from pyg_mmrec.nn.similarity import SimilarityTargets
 
-__all__ = ["FilterGate", "ModalProjection", "SeparateLearning", "XavierEmbedding", "composed_linear"]
+__all__ = [
+    "BehaviorModalAlignment",
+    "FilterGate",
+    "ModalProjection",
+    "SeparateLearning",
+    "SimilarityTargets",
+    "XavierEmbedding",
+    "composed_linear",
+    "default_modality_weights",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -37,5 +38,16 @@ class FilterGate(torch.nn.Module):
 
     def forward(self, x: Tensor, behavior: Tensor) -> Tensor:
         """Gates ``behavior`` by the features ``x``."""
-        gate: Tensor = self.lin(x).sigmoid()
-        return gate * behavior
+        return self.filter(self.project(x), behavior)
+
+    def project(self, x: Tensor) -> Tensor:
+        """The linear part without its bias, ``[num_nodes, out_channels]``.
+
+        Of nodes whose features are means over others, such as users', it is the mean of the others' projections:
+        their wide features need not exist.
+        """
+        return F.linear(x, self.lin.weight)
+
+    def filter(self, projected: Tensor, behavior: Tensor) -> Tensor:
+        """Gates ``behavior`` by projected features."""
+        return (projected + self.lin.bias).sigmoid() * behavior

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
 from typing import Literal
@@ -87,6 +88,12 @@ class ModalKNNGraph(BaseTransform):
         self.include_self = include_self
         self.backend: Literal["torch", "faiss"] = backend
         self.overwrite = overwrite
+
+    def on(self, node_type: NodeType) -> ModalKNNGraph:
+        """The same transform on a node type."""
+        other = copy.copy(self)
+        other.node_type = node_type
+        return other
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Builds the graphs that are wanted and not there."""

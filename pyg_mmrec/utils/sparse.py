@@ -143,6 +143,23 @@ class SparseOperator:
             self.rowptr_t, self.col_t, self.value_t, self.rowptr, self.col, self.value, self.shape[::-1]
         )
 
+    def mean(self) -> SparseOperator:
+        """The operator that averages the sources of each target, whatever the weights; shares the structure.
+
+        Targets without sources get zeros.
+
+        Example:
+            >>> edge_index = torch.tensor([[0, 1], [0, 0]])
+            >>> operator = SparseOperator.from_edge_index(edge_index, num_src=2, num_dst=1)
+            >>> operator.mean() @ torch.tensor([[1.0], [10.0]])
+            tensor([[5.5000]])
+        """
+        share = 1 / self.rowptr.diff().to(self.value.dtype)  # infinite where nothing reads it
+        value = share.repeat_interleave(self.rowptr.diff(), output_size=self.num_edges)
+        return SparseOperator(
+            self.rowptr, self.col, value, self.rowptr_t, self.col_t, share[self.col_t.long()], self.shape
+        )
+
     def to(self, *args: Any, **kwargs: Any) -> SparseOperator:
         """Moves the operator; the arguments are those of :meth:`torch.Tensor.to`. A dtype changes the weights only."""
         moved = {}

@@ -17,7 +17,7 @@ from pyg_mmrec import datasets, models, transforms
 from pyg_mmrec.datasets import AttributeShop, MMRecDataset
 from pyg_mmrec.evaluation import Evaluator
 from pyg_mmrec.loader import TripletLoader
-from pyg_mmrec.models import BPRMF, FREEDOM, SEA, VBPR, Recommender, WithSEA
+from pyg_mmrec.models import BPRMF, FREEDOM, SEA, VBPR, DRepMRec, Recommender, WithSEA
 from pyg_mmrec.utils import knn, rank_items
 
 NAN, INF, HUGE = float("nan"), float("inf"), 2**70
@@ -38,7 +38,12 @@ WRONG: dict[str, list[Any]] = {
 #: Kinds of the arguments whose annotation does not tell.
 SPECIAL = {"base": "choice", "edge_types": "names", "base_args": "arguments", "name": "name", "separator": "separator"}
 SPECIAL |= {"columns": "columns", "root": "path", "cache_dir": "path", "transform": "function"}
-SPECIAL |= {"pre_transform": "function", "in_channels": "sizes", "graph_weights": "weights"}
+SPECIAL |= {
+    "pre_transform": "function",
+    "in_channels": "sizes",
+    "graph_weights": "weights",
+    "modality_weights": "weights",
+}
 WRONG |= {"arguments": ["x", 3, [1], {1: 1}, {"hiden": 3}], "name": [3, None, "", "..", "a/b", b"toy", "a\0"]}
 WRONG |= {"separator": [3, True, "", "ab", b","], "columns": ["x", 3, ["user"], {"user": 3}, {3: "a"}, {"usr": "a"}]}
 
@@ -118,7 +123,8 @@ def test_bad_values_are_refused_in_one_line_that_names_the_argument(
             lambda: WithSEA(3, 3, {"a": 2, "b": 2}, base="VPBR"),
             "'base': there is no model 'VPBR', did you mean 'VBPR'?",
         ),
-        (lambda: WithSEA(3, 3, {"a": 2, "b": 2}, base="Zzz"), "'base': there is no model 'Zzz', known are BPRMF"),
+        (lambda: WithSEA(3, 3, {"a": 2, "b": 2}, base="Zzz"), "'base': there is no model 'Zzz', known are BM3, BPRMF"),
+        (lambda: DRepMRec(3, 3, {}), "'in_channels' names no modality: DRepMRec needs item features x_<modality>"),
         (lambda: transforms.ModalKNNGraph(k=0), "'k' must be positive (got 0)"),
         (lambda: transforms.TemporalSplit(val=INF), "'val' must be finite (got inf)"),
         (lambda: Evaluator("recall@20"), "'metrics' must be a list of names, ['recall@20'] (got 'recall@20')"),  # type: ignore[arg-type]

@@ -14,15 +14,30 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec import models
+from pyg_mmrec.benchmark import prepare
 from pyg_mmrec.evaluation import Evaluator
 from pyg_mmrec.loader import TripletLoader
-from pyg_mmrec.models import BPRMF, FREEDOM, SEA, VBPR, LightGCN, Popularity, Recommender, WithSEA
+from pyg_mmrec.models import (
+    BM3,
+    BPRMF,
+    FREEDOM,
+    MGCN,
+    SEA,
+    VBPR,
+    DRepMRec,
+    LightGCN,
+    Popularity,
+    Recommender,
+    WithBMA,
+    WithSEA,
+)
 from pyg_mmrec.training import Trainer
 from pyg_mmrec.transforms import LabelSplit, ModalKNNGraph, RandomSplit, UserModalMean
 from pyg_mmrec.typing import INTERACTS, similar
 
 Views = tuple[HeteroData, HeteroData, HeteroData]
-MODELS: list[type[Recommender]] = [Popularity, BPRMF, LightGCN, VBPR, FREEDOM, SEA, WithSEA]
+WITH_FEATURES = [VBPR, BM3, FREEDOM, MGCN, SEA, DRepMRec, WithSEA, WithBMA]
+MODELS: list[type[Recommender]] = [Popularity, BPRMF, LightGCN, *WITH_FEATURES]
 GRAPH = similar("item", "image")
 EVALUATOR = Evaluator(["recall@3"])
 
@@ -148,7 +163,7 @@ def test_a_graph_of_another_size_is_refused_before_the_first_step(cls: type[Reco
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("cls", [VBPR, FREEDOM, SEA, WithSEA])
+@pytest.mark.parametrize("cls", WITH_FEATURES)
 def test_no_modality_where_one_is_needed(cls: type[Recommender], views: Views) -> None:
     for name in ("image", "text"):
         del views[0]["item"][f"x_{name}"]
@@ -163,7 +178,7 @@ def test_one_modality_where_two_are_needed(cls: type[Recommender], views: Views)
         build(cls, views[0])
 
 
-@pytest.mark.parametrize("cls", [FREEDOM, SEA])
+@pytest.mark.parametrize("cls", [FREEDOM, MGCN, SEA, DRepMRec])
 def test_item_graphs_that_are_missing(cls: type[Recommender], views: Views) -> None:
     for name in ("image", "text"):
         del views[0][similar("item", name)]
@@ -171,7 +186,7 @@ def test_item_graphs_that_are_missing(cls: type[Recommender], views: Views) -> N
         fit(build(cls, views[0]), views)
 
 
-@pytest.mark.parametrize("cls", [VBPR, FREEDOM, SEA, WithSEA])
+@pytest.mark.parametrize("cls", WITH_FEATURES)
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_features_that_are_not_finite_stop_the_training(cls: type[Recommender], views: Views, value: float) -> None:
     broken = change(views, "item", "x_image", lambda x: x * value)
@@ -231,7 +246,7 @@ def test_a_split_that_cannot_be_graded(case: str) -> None:
 def test_users_and_items_of_validation_or_test_alone(cls: type[Recommender]) -> None:
     """Item 5 is in validation alone, item 6 in test alone, item 7 nowhere; user 4 in test alone, user 5 nowhere."""
     rows = [*GOOD, (0, 5, 1), (1, 6, 2), (4, 1, 2), (2, 3, 0), (3, 4, 0)]
-    views: Views = LabelSplit()(labelled(rows))
+    views = prepare(labelled(rows), [DRepMRec], LabelSplit(), ModalKNNGraph(k=2))
     assert 4 not in views[2][INTERACTS].edge_label_index[0]  # nothing is known of user 4
     assert 6 in views[2][INTERACTS].edge_label_index[1]  # item 6 is a candidate
     with warnings.catch_warnings():
@@ -246,7 +261,7 @@ def test_users_and_items_of_validation_or_test_alone(cls: type[Recommender]) -> 
 
 @pytest.mark.parametrize("cls", MODELS)
 def test_a_view_by_hand_may_ask_for_users_without_train_interactions(cls: type[Recommender]) -> None:
-    views: Views = LabelSplit()(labelled(GOOD))
+    views = prepare(labelled(GOOD), [DRepMRec], LabelSplit(), ModalKNNGraph(k=2))
     views[2][INTERACTS].edge_label_index = torch.tensor([[0, 5], [3, 7]])
     assert 0 <= EVALUATOR(build(cls, views[0]), views[2])["recall@3"] <= 1
 

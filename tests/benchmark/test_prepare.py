@@ -5,8 +5,8 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.benchmark import default_split, prepare
-from pyg_mmrec.models import BPRMF, FREEDOM
-from pyg_mmrec.transforms import LabelSplit, LeaveLastOut, ModalKNNGraph, RandomSplit
+from pyg_mmrec.models import BPRMF, FREEDOM, DRepMRec
+from pyg_mmrec.transforms import LabelSplit, LeaveLastOut, ModalKNNGraph, RandomSplit, UserModalMean
 from pyg_mmrec.typing import INTERACTS, similar
 
 NUM_USERS, NUM_ITEMS = 6, 12
@@ -61,3 +61,23 @@ def test_item_graphs_of_the_data_are_kept(data: HeteroData) -> None:
 def test_ten_neighbours_by_default(data: HeteroData) -> None:
     train, _, _ = prepare(data, [FREEDOM])
     assert train[similar("item", "text")].edge_index.size(1) == 10 * NUM_ITEMS
+
+
+def test_user_graphs_link_users_by_their_train_items(data: HeteroData) -> None:
+    views = prepare(data, [BPRMF, DRepMRec], graph=ModalKNNGraph(k=2))
+    expected = ModalKNNGraph(k=2, node_type="user")(UserModalMean()(views[0]))
+    for view in views:
+        for name in ("image", "text"):
+            graph = expected[similar("user", name)]
+            assert torch.equal(view[similar("user", name)].edge_index, graph.edge_index)
+            assert torch.equal(view[similar("user", name)].edge_weight, graph.edge_weight)
+        assert not [key for key in view["user"] if key.startswith("x_")]  # as wide as the items' and not read again
+    assert len(data.edge_types) == 1
+
+
+def test_user_features_of_the_data_are_used(data: HeteroData) -> None:
+    data["user"].x_image = torch.eye(NUM_USERS)[:, :4] + 1
+    data["user"].x_text = torch.eye(NUM_USERS)[:, :3] + 1
+    train, _, _ = prepare(data, [DRepMRec], graph=ModalKNNGraph(k=2))
+    expected = ModalKNNGraph(k=2, node_type="user")(data)
+    assert torch.equal(train[similar("user", "text")].edge_index, expected[similar("user", "text")].edge_index)

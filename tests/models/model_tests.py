@@ -17,8 +17,9 @@ from pyg_mmrec.evaluation import Evaluator
 from pyg_mmrec.loader import TripletLoader
 from pyg_mmrec.models import Popularity, Recommender, Representations
 from pyg_mmrec.training import Trainer
+from pyg_mmrec.transforms import ModalKNNGraph, UserModalMean
 from pyg_mmrec.typing import INTERACTS, Triplets, feature_key, similar
-from pyg_mmrec.utils import modalities, seen_items, with_operators
+from pyg_mmrec.utils import modalities, seen_items, similar_modalities, with_operators
 
 Views = tuple[HeteroData, HeteroData, HeteroData]
 
@@ -52,8 +53,19 @@ def neighbors(x: Tensor, k: int = 5) -> Tensor:
     return torch.stack([neighbor.flatten(), torch.arange(x.size(0)).repeat_interleave(k)])
 
 
+def with_user_graphs(data: HeteroData) -> HeteroData:
+    """A copy that links users by the mean features of their items."""
+    linked = ModalKNNGraph(k=5, node_type="user", overwrite=True)(UserModalMean()(data)) if modalities(data) else data
+    data = copy.copy(data)
+    for name in similar_modalities(data, "user"):
+        del data[similar("user", name)]
+    for name in modalities(data):
+        data[similar("user", name)].update(linked[similar("user", name)].to_dict())
+    return data
+
+
 def with_features(data: HeteroData, features: dict[str, Tensor]) -> HeteroData:
-    """A copy whose items have these modalities and no others, with their kNN graphs."""
+    """A copy whose items have these modalities and no others, with the kNN graphs of items and users."""
     data = copy.copy(data)
     for name in modalities(data):
         del data["item"][feature_key(name)], data[similar("item", name)]
@@ -62,7 +74,7 @@ def with_features(data: HeteroData, features: dict[str, Tensor]) -> HeteroData:
         graph = data[similar("item", name)]
         graph.edge_index = neighbors(x)
         graph.edge_weight = torch.full((graph.edge_index.size(1),), 0.2)
-    return data
+    return with_user_graphs(data)
 
 
 def cold_views(shuffle: bool) -> tuple[HeteroData, HeteroData]:

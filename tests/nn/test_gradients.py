@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -74,6 +75,12 @@ def distance(normalized: bool) -> None:
     check(lambda: loss.negative_distance(generic, unique, normalized), generic, unique)
 
 
+def similarity(normalized: bool) -> None:
+    x, target = rows(NUM_ROWS, 3), rows(NUM_ROWS, NUM_ROWS).detach()
+    target = target + target.t()
+    check(lambda: loss.similarity_loss(x, target, normalized), x)
+
+
 def fitted_club(mask: Tensor | None) -> tuple[loss.CLUB, Tensor, Tensor]:
     """An estimator whose bounds are far from zero, where they are cut off."""
     x = rows(2, NUM_ROWS, 3)
@@ -113,6 +120,7 @@ LOSSES: dict[str, list[Callable[[], None]]] = {
         for name in ("info_nce", "symmetric_info_nce", "solosim_loss")
     },
     "negative_distance": [lambda: distance(True), lambda: distance(False)],
+    "similarity_loss": [lambda: similarity(True), lambda: similarity(False)],
     "CLUB": [
         *(lambda mask=mask, likely=likely: club(mask, likely) for mask in (None, MASK) for likely in (False, True)),
         club_weights,
@@ -293,11 +301,18 @@ def tiny_graph(masked: bool) -> HeteroData:
         graph.edge_index = torch.stack([torch.arange(NUM_ITEMS), torch.randperm(NUM_ITEMS)]).repeat(1, 2)
         graph.edge_index[0, NUM_ITEMS:] = torch.randperm(NUM_ITEMS)
         graph.edge_weight = torch.rand(2 * NUM_ITEMS)
+        users = data[similar("user", name)]
+        users.edge_index = torch.stack([torch.arange(NUM_USERS), torch.randperm(NUM_USERS)])
+        users.edge_weight = torch.rand(NUM_USERS)
     return data
 
 
 SEA_TERMS = {"align_weight": 0.5, "distance_weight": 2.0, "estimator_lr": 0.05}
 MODELS: dict[str, list[dict[str, Any]]] = {
+    "BM3": [
+        {"l2_weight": 0.5, "dropout": dropout, "l2_form": form, "num_layers": layers}
+        for dropout, form, layers in ((0.5, "squared", 2), (0.0, "norm", 0))
+    ],
     "BPRMF": [{"l2_form": form, "l2_weight": 0.5} for form in ("squared", "norm")],
     "LightGCN": [
         {"num_layers": layers, "l2_form": form, "l2_weight": 0.5} for layers in (0, 2) for form in ("squared", "norm")
@@ -311,6 +326,15 @@ MODELS: dict[str, list[dict[str, Any]]] = {
         {"modal_loss_weight": 0.5, "train_features": True, "num_item_layers": 2},
         {"modal_loss_weight": 0.0, "num_layers": 1, "graph_weights": {"image": 0.3, "text": 0.2}},
     ],
+    "MGCN": [
+        {"contrast_weight": 0.5, "l2_weight": 0.5},
+        {"contrast_weight": 0.5, "l2_form": "norm", "l2_weight": 0.5, "num_layers": 0, "num_item_layers": 2},
+    ],
+    "DRepMRec": [
+        {"intra_weight": 0.5, "inter_weight": 0.5, "sss_weight": 0.5, "l2_weight": 0.5},
+        {"normalized_similarity": False, "num_layers": 0, "modality_weights": {"image": 0.5, "text": 0.2}},
+    ],
+    "WithBMA": [{"base": base, "base_args": {"hidden_channels": 3}} for base in ("VBPR", "MGCN")],
     "SEA": [
         SEA_TERMS,
         SEA_TERMS | {"alignment": "infonce", "distancing": "negative"},
@@ -328,12 +352,28 @@ MODELS: dict[str, list[dict[str, Any]]] = {
 }
 
 
+def hold_targets(model: Recommender, losses: Callable[[], dict[str, Tensor]]) -> None:
+    """Holds BM3's targets at what they are: its loss passes no gradient to them, and its derivative must not either."""
+    if not isinstance(model, models.BM3):
+        return
+    draw, targets = model._target, []
+
+    def record(x: Tensor) -> Tensor:
+        targets.append(draw(x))
+        return targets[-1]
+
+    model._target = record
+    total(losses)
+    held = itertools.cycle(targets)
+    model._target = lambda x: next(held)
+
+
 def to_single(data: HeteroData) -> HeteroData:
     return copy.copy(data).apply(lambda value: value.float() if value.is_floating_point() else value)
 
 
 def built(name: str, data: HeteroData, init_args: dict[str, Any]) -> Recommender:
-    size = {} if name == "WithSEA" else {"hidden_channels": 2}
+    size = {} if name in ("WithSEA", "WithBMA") else {"hidden_channels": 2}
     model: Recommender = getattr(models, name).from_data(to_single(data), **size, **init_args).double()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -355,6 +395,7 @@ def test_models(name: str, number: int, masked: bool) -> None:
     data = tiny_graph(masked)
     model = built(name, data, MODELS[name][number])
     fit(getattr(model, "separate", None), lambda: model.loss(data, BATCH))
+    hold_targets(model, lambda: model.loss(data, BATCH))
     check(lambda: total(lambda: model.loss(data, BATCH)), *model.parameters())
 
 
@@ -373,8 +414,10 @@ def test_held_operators_have_the_same_gradients(name: str) -> None:
 
 def test_everything_is_checked() -> None:
     layers = {"FilterGate", "ModalProjection", "SeparateLearning", "XavierEmbedding", "composed_linear"}
+    in_models = {"BehaviorModalAlignment"}
+    without_weights = {"SimilarityTargets", "default_modality_weights"}
     assert set(loss.__all__) == set(LOSSES)
-    assert set(nn.__all__) == layers
+    assert set(nn.__all__) == layers | in_models | without_weights
     assert set(nn.conv.__all__) == {
         "Graph",
         "LightGCNConv",

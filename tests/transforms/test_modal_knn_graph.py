@@ -239,3 +239,10 @@ def test_repr() -> None:
         "ModalKNNGraph(k=5, node_type='item', modalities=('text',), weighted=False, normalization='row', "
         "include_self=True, backend='torch', overwrite=False)"
     )
+
+
+def test_on_another_node_type() -> None:
+    transform = ModalKNNGraph(k=3, weighted=True)
+    other = transform.on("user")
+    assert (transform.node_type, other.node_type) == ("item", "user")
+    assert repr(other) == repr(transform).replace("'item'", "'user'")

@@ -359,3 +359,19 @@ def test_with_interactions_normalises_the_other_edges_anew(tiny_data: HeteroData
     expected = dense(kept, normalized_weight(kept, 40, 30), 40, 30)
     torch.testing.assert_close(interaction_operator(view).to_dense(), expected)
     assert similarity_operators(view)["text"] is data[similar("item", "text")].operator
+
+
+def test_mean_is_over_the_sources_of_each_target() -> None:
+    edge_index = torch.tensor([[0, 2, 2, 1, 2], [1, 1, 3, 3, 3]])  # nothing leads to 0 and 2
+    operator = SparseOperator.from_edge_index(edge_index, torch.rand(5), num_src=3, num_dst=4)
+    expected = torch.zeros(4, 3)
+    for source, target in edge_index.t().tolist():
+        expected[target, source] += 1 / int((edge_index[1] == target).sum())
+    torch.testing.assert_close(operator.mean().to_dense(), expected)
+    torch.testing.assert_close(operator.mean().t().to_dense(), expected.t())
+    assert operator.mean().rowptr is operator.rowptr
+
+
+def test_mean_of_no_edges() -> None:
+    operator = SparseOperator.from_edge_index(torch.empty(2, 0, dtype=torch.long), num_src=3, num_dst=2)
+    assert torch.equal(operator.mean() @ torch.ones(3, 2), torch.zeros(2, 2))

@@ -5,6 +5,7 @@ from pyg_mmrec.nn.loss.club import CLUB
 from pyg_mmrec.nn.loss.contrast import info_nce, solosim_loss, symmetric_info_nce
 from pyg_mmrec.nn.loss.distance import negative_distance
 from pyg_mmrec.nn.loss.l2 import embedding_l2
+from pyg_mmrec.nn.loss.similarity import similarity_loss
 
 __all__ = [
     "CLUB",
@@ -12,6 +13,7 @@ __all__ = [
     "embedding_l2",
     "info_nce",
     "negative_distance",
+    "similarity_loss",
     "solosim_loss",
     "symmetric_info_nce",
 ]

@@ -31,7 +31,9 @@ def info_nce(anchor: Tensor, positive: Tensor, temperature: float = 0.2, index: 
         anchor: ``[batch_size, channels]``.
         positive: ``[batch_size, channels]``, row b belongs to anchor b.
         temperature: :math:`\tau` (default: 0.2, the value of SEA and DRepMRec).
-        index: ``[batch_size]`` which user or item each row shows; all different by default.
+        index: ``[batch_size]`` which user or item each row shows; all different by default. Where rows show several
+            things, such as the user and the item of an interaction, ``[num_things, batch_size]``: rows that share one
+            of them are not each other's negatives.
 
     Raises:
         ValueError: If the shapes differ, there are no rows or the temperature is not positive.
@@ -49,11 +51,12 @@ def info_nce(anchor: Tensor, positive: Tensor, temperature: float = 0.2, index: 
         raise ValueError("'anchor' has no rows to contrast")
     if temperature <= 0:
         raise ValueError(f"'temperature' must be positive (got {temperature})")
-    if anchor.dtype in (torch.bfloat16, torch.float16):
-        anchor, positive = anchor.float(), positive.float()
+    dtype = torch.promote_types(torch.promote_types(anchor.dtype, positive.dtype), torch.float32)
+    anchor, positive = anchor.to(dtype), positive.to(dtype)
     with torch.autocast(anchor.device.type, enabled=False):  # sums over a catalogue want single precision
         anchor, positive = F.normalize(anchor, dim=-1), F.normalize(positive, dim=-1)
-        loss: Tensor = _BlockedContrast.apply(anchor, positive, temperature, index)
+        ids = None if index is None else [_small(part) for part in index.view(-1, anchor.size(0))]
+        loss: Tensor = _BlockedContrast.apply(anchor, positive, temperature, ids)
     return loss
 
 
@@ -66,7 +69,7 @@ def symmetric_info_nce(one: Tensor, other: Tensor, temperature: float = 0.2, ind
         one: ``[batch_size, channels]``.
         other: ``[batch_size, channels]``.
         temperature: :math:`\tau` (default: 0.2).
-        index: ``[batch_size]`` which user or item each row shows; all different by default.
+        index: As for :func:`info_nce`.
 
     Example:
         >>> one, other = torch.eye(2), torch.tensor([[1.0, 0.0], [1.0, 1.0]])
@@ -107,7 +110,9 @@ class _BlockedContrast(torch.autograd.Function):
     """Mean cross-entropy of the rows' similarities, whose gradient is found on the way."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, anchor: Tensor, positive: Tensor, temperature: float, index: Tensor | None) -> Tensor:
+    def forward(
+        ctx: FunctionCtx, anchor: Tensor, positive: Tensor, temperature: float, index: list[Tensor] | None
+    ) -> Tensor:
         num_rows = anchor.size(0)
         grad_anchor, grad_positive = -positive, -anchor  # of the pairs themselves
         total = anchor.new_zeros(())
@@ -116,7 +121,7 @@ class _BlockedContrast(torch.autograd.Function):
             rows = slice(start, min(start + size, num_rows))
             logits = (anchor[rows] / temperature) @ positive.t()  # [block, num_rows]
             if index is not None:
-                repeated = index[rows].unsqueeze(1) == index.unsqueeze(0)
+                repeated = _repeats(index, rows)
                 repeated[:, rows].fill_diagonal_(False)
                 logits.masked_fill_(repeated, -torch.inf)
             if 1 / temperature > SAFE_LOGIT:
@@ -136,3 +141,17 @@ class _BlockedContrast(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad_anchor, grad_positive = ctx.saved_tensors  # type: ignore[attr-defined]
         return grad * grad_anchor, grad * grad_positive, None, None
+
+
+def _small(index: Tensor) -> Tensor:
+    """Other numbers for the same things, in the smallest type, which compare faster."""
+    number: Tensor = index.unique(return_inverse=True)[1]
+    return number.to(torch.int16 if number.numel() < 2**15 else torch.int32)
+
+
+def _repeats(index: list[Tensor], rows: slice) -> Tensor:
+    """``[block, num_rows]``: whether a row of the block shares a thing with any of all rows."""
+    repeated: Tensor = index[0][rows, None] == index[0]
+    for part in index[1:]:
+        repeated.logical_or_(part[rows, None] == part)
+    return repeated
