@@ -12,16 +12,12 @@ import argparse
 import datetime
 import json
 import platform
-import resource
-import statistics
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pandas as pd
 import torch
 from speed import NUM_ITEMS, NUM_USERS, baby_sized
+from steps import WARM_UP, in_own_process, time_steps
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -54,27 +50,15 @@ class PlainSEA(SEA):
 
 
 def measure(variant: str, form: str, steps: int) -> dict[str, float]:
-    """Median wall and CPU seconds of a step, and the peak memory of this process."""
+    """Figures of a step."""
     torch.manual_seed(0)
     data = with_operators(ModalKNNGraph(k=10)(baby_sized(torch.Generator().manual_seed(0))))
     model = (SEA if form == "composed" else PlainSEA).from_data(data, **VARIANTS[variant])
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
-    wall, cpu = [], []
-    for _ in range(steps + 2):  # two to warm up
-        batch = Triplets(*(torch.randint(size, (BATCH,)) for size in (NUM_USERS, NUM_ITEMS, NUM_ITEMS)))
-        start, cpu_start = time.perf_counter(), time.process_time()
-        loss = torch.stack(list(model.loss(data, batch).values())).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        wall.append(time.perf_counter() - start)
-        cpu.append(time.process_time() - cpu_start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if platform.system() == "Linux" else 2**30)
-    return {
-        "seconds": statistics.median(wall[2:]),
-        "cpu_seconds": statistics.median(cpu[2:]),
-        "peak_gib": peak,
-    }
+    batches = (
+        Triplets(*(torch.randint(size, (BATCH,)) for size in (NUM_USERS, NUM_ITEMS, NUM_ITEMS)))
+        for _ in range(steps + WARM_UP)
+    )
+    return time_steps(model, data, batches)
 
 
 def main() -> None:
@@ -90,8 +74,7 @@ def main() -> None:
     rows = []
     for variant in VARIANTS:
         for form in ("composed", "plain") if variant in ("SEA-a", "SEA-b") else ("composed",):
-            command = [sys.executable, __file__, "--steps", str(args.steps), "--one", variant, form]
-            found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            found = in_own_process(__file__, "--steps", str(args.steps), "--one", variant, form)
             rows.append({"variant": variant, "form": form, **found})
             print(rows[-1], flush=True)
     table = pd.DataFrame(rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from typing import cast
 
 from torch_geometric.data import HeteroData
 
@@ -44,16 +43,29 @@ def prepare(
     if ITEM in read:
         data = graph.on(ITEM)(data)
     views: Views = (split or default_split(data))(data)
-    return _with_user_graphs(views, graph.on(USER)) if USER in read else views
+    if USER not in read:
+        return views
+    linked = with_user_graphs(views[0], graph)
+    train, val, test = (_with_graphs_of(linked, view) for view in views)
+    return train, val, test
 
 
-def _with_user_graphs(views: Views, graph: ModalKNNGraph) -> Views:
-    """The views with the user-user graphs of the train view, without the wide features that they are built from."""
-    train = views[0]
-    source = train if set(modalities(train, USER)) >= set(modalities(train, ITEM)) else UserModalMean()(train)
-    linked = graph(source)
-    out = tuple(copy.copy(view) for view in views)
-    for view in out:
-        for name in similar_modalities(linked, USER):
-            view[similar(USER, name)].update(linked[similar(USER, name)].to_dict())
-    return cast("Views", out)
+def with_user_graphs(data: HeteroData, graph: ModalKNNGraph | None = None) -> HeteroData:
+    """A copy with user-user graphs, without the features that they are built from where these are wide means.
+
+    Args:
+        data: The graph, of a split its train view; users without features of their own get the mean features of their
+            items.
+        graph: How to build the graphs (default: ``ModalKNNGraph()``).
+    """
+    own = set(modalities(data, USER)) >= set(modalities(data, ITEM))
+    linked = (graph or ModalKNNGraph()).on(USER)(data if own else UserModalMean()(data))
+    return _with_graphs_of(linked, data)
+
+
+def _with_graphs_of(linked: HeteroData, data: HeteroData) -> HeteroData:
+    """A copy with the user-user graphs of another."""
+    data = copy.copy(data)
+    for name in similar_modalities(linked, USER):
+        data[similar(USER, name)].update(linked[similar(USER, name)].to_dict())
+    return data

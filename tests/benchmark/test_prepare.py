@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.benchmark import default_split, prepare
+from pyg_mmrec.benchmark import default_split, prepare, with_user_graphs
 from pyg_mmrec.models import BPRMF, FREEDOM, DRepMRec
 from pyg_mmrec.transforms import LabelSplit, LeaveLastOut, ModalKNNGraph, RandomSplit, UserModalMean
 from pyg_mmrec.typing import INTERACTS, similar
@@ -81,3 +81,11 @@ def test_user_features_of_the_data_are_used(data: HeteroData) -> None:
     train, _, _ = prepare(data, [DRepMRec], graph=ModalKNNGraph(k=2))
     expected = ModalKNNGraph(k=2, node_type="user")(data)
     assert torch.equal(train[similar("user", "text")].edge_index, expected[similar("user", "text")].edge_index)
+
+
+def test_user_graphs_alone(data: HeteroData) -> None:
+    linked = with_user_graphs(data, ModalKNNGraph(k=2))
+    assert linked[similar("user", "image")].edge_index.size(1) == 2 * NUM_USERS
+    assert torch.equal(linked["item"].x_image, data["item"].x_image)
+    assert "x_image" not in linked["user"]
+    assert len(data.edge_types) == 1

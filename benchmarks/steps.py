@@ -1,0 +1,49 @@
+"""Timing training steps in a process of their own, so that peak memory is their own."""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch_geometric.data import HeteroData
+
+from pyg_mmrec.models import Recommender
+from pyg_mmrec.typing import Triplets
+
+WARM_UP = 2
+
+
+def time_steps(model: Recommender, data: HeteroData, batches: Iterable[Triplets]) -> dict[str, float]:
+    """Median wall and CPU seconds of a step, the steps' sum without the first two, and this process's peak memory."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+    wall, cpu = [], []
+    for batch in batches:
+        start, cpu_start = time.perf_counter(), time.process_time()
+        loss = torch.stack(list(model.loss(data, batch).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        wall.append(time.perf_counter() - start)
+        cpu.append(time.process_time() - cpu_start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if platform.system() == "Linux" else 2**30)
+    return {
+        "seconds": statistics.median(wall[WARM_UP:]),
+        "cpu_seconds": statistics.median(cpu[WARM_UP:]),
+        "sum_seconds": sum(wall[WARM_UP:]),
+        "peak_gib": peak,
+    }
+
+
+def in_own_process(script: str, *arguments: str) -> dict[str, Any]:
+    """What a script prints as JSON."""
+    command = [sys.executable, script, *arguments]
+    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return found
