@@ -61,7 +61,7 @@ class Ledger:
 
     def rows(self) -> pd.DataFrame:
         """All finished runs."""
-        return pd.read_csv(self.path, float_precision="round_trip") if self.path.exists() else pd.DataFrame(columns=KEY)
+        return pd.read_csv(self.path) if self.path.exists() else pd.DataFrame(columns=KEY)
 
     def run(self, candidate: Candidate, seed: int, purpose: str) -> dict[str, Any]:
         """The row of a run, trained if it has to be; only ``purpose='test'`` sees the test part."""

@@ -360,9 +360,10 @@ def test_compare_trains_as_train_does(
 ) -> None:
     flags = ["--models", "FREEDOM", "--seeds", "0", "--graph.k", "3", "--init_args", "{FREEDOM: {hidden_channels: 8}}"]
     command("compare", *data, *short, *flags, "--output", tmp_path / "runs.csv")
-    row, single = pd.read_csv(tmp_path / "runs.csv", float_precision="round_trip").iloc[0], result(trained)
-    for name in ("best_epoch", "val_recall@20", "test_recall@20", "test_ndcg@20", "split_hash"):
-        assert row[name] == single[name]
+    row, single = pd.read_csv(tmp_path / "runs.csv").iloc[0], result(trained)
+    assert row["split_hash"] == single["split_hash"]
+    for name in ("best_epoch", "val_recall@20", "test_recall@20", "test_ndcg@20"):
+        assert row[name] == pytest.approx(single[name], rel=1e-14)  # pandas before version 3 reads other last digits
 
 
 def test_datasets_lists_them(command: Any) -> None:

@@ -44,6 +44,9 @@ class ModalKNNGraph(BaseTransform):
             (default: ``'row'``).
         include_self: Whether a node is the first of its own k neighbours (default: True, as in the published graphs).
         backend: ``'torch'`` (default) or ``'faiss'``, see :func:`pyg_mmrec.utils.knn`.
+        precision: ``'single'`` (default), or ``'bfloat16'`` for a faster search that may miss neighbours, see there.
+        projection: Width of a random projection for a faster search that may miss neighbours (default: none), see
+            there.
         overwrite: Whether graphs that the data already has are built anew (default: False).
 
     Raises:
@@ -73,11 +76,16 @@ class ModalKNNGraph(BaseTransform):
         normalization: Normalization = "row",
         include_self: bool = True,
         backend: Literal["torch", "faiss"] = "torch",
+        precision: Literal["single", "bfloat16"] = "single",
+        projection: int | None = None,
         overwrite: bool = False,
     ) -> None:
         check_int(1, k=k)
         check_choice((USER, ITEM), node_type=node_type)
         check_choice(("torch", "faiss"), backend=backend)
+        check_choice(("single", "bfloat16"), precision=precision)
+        if projection is not None:
+            check_int(1, projection=projection)
         check_choice(("sym", "row", "none"), normalization=normalization)
         check_flag(weighted=weighted, include_self=include_self, overwrite=overwrite)
         self.k = k
@@ -87,6 +95,8 @@ class ModalKNNGraph(BaseTransform):
         self.normalization: Normalization = normalization
         self.include_self = include_self
         self.backend: Literal["torch", "faiss"] = backend
+        self.precision: Literal["single", "bfloat16"] = precision
+        self.projection = projection
         self.overwrite = overwrite
 
     def on(self, node_type: NodeType) -> ModalKNNGraph:
@@ -116,7 +126,15 @@ class ModalKNNGraph(BaseTransform):
     def _graph(self, x: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
         """Edges and weights of one modality."""
         num_nodes = x.size(0)
-        index, similarity = knn(x, self.k, mask=usable, include_self=self.include_self, backend=self.backend)
+        index, similarity = knn(
+            x,
+            self.k,
+            mask=usable,
+            include_self=self.include_self,
+            backend=self.backend,
+            precision=self.precision,
+            projection=self.projection,
+        )
         found = similarity > 0 if self.weighted else index >= 0
         edge_index = torch.stack([index[found], found.nonzero()[:, 0]])
         weight = similarity[found] if self.weighted else torch.ones_like(similarity[found])
@@ -142,5 +160,6 @@ class ModalKNNGraph(BaseTransform):
         return (
             f"{type(self).__name__}(k={self.k}, node_type={self.node_type!r}, modalities={self.modalities}, "
             f"weighted={self.weighted}, normalization={self.normalization!r}, include_self={self.include_self}, "
-            f"backend={self.backend!r}, overwrite={self.overwrite})"
+            f"backend={self.backend!r}, precision={self.precision!r}, projection={self.projection}, "
+            f"overwrite={self.overwrite})"
         )

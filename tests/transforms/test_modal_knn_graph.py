@@ -237,7 +237,7 @@ def test_errors_are_one_line(
 def test_repr() -> None:
     assert repr(ModalKNNGraph(5, modalities=["text"])) == (
         "ModalKNNGraph(k=5, node_type='item', modalities=('text',), weighted=False, normalization='row', "
-        "include_self=True, backend='torch', overwrite=False)"
+        "include_self=True, backend='torch', precision='single', projection=None, overwrite=False)"
     )
 
 
@@ -246,3 +246,14 @@ def test_on_another_node_type() -> None:
     other = transform.on("user")
     assert (transform.node_type, other.node_type) == ("item", "user")
     assert repr(other) == repr(transform).replace("'item'", "'user'")
+
+
+def test_a_reduced_search_gives_the_graph_of_an_exact_one() -> None:
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = 1, 30
+    centre = torch.eye(3, 50).repeat_interleave(10, 0)
+    data["item"].x_text = centre + 0.01 * torch.randn(30, 50, generator=torch.Generator().manual_seed(0))
+    exact = ModalKNNGraph(k=10)(data)[similar("item", "text")]
+    for reduced in (ModalKNNGraph(k=10, precision="bfloat16"), ModalKNNGraph(k=10, projection=20)):
+        graph = reduced(data)[similar("item", "text")]
+        assert set(map(tuple, graph.edge_index.t().tolist())) == set(map(tuple, exact.edge_index.t().tolist()))

@@ -196,3 +196,37 @@ def test_cuda_equals_cpu() -> None:
     expected = knn(x, 10)
     assert (index.cpu() == expected[0]).float().mean() > 0.999
     torch.testing.assert_close(similarity.cpu(), expected[1], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("reduced", [{"precision": "bfloat16"}, {"projection": 64}, {"projection": 10_000}])
+@pytest.mark.parametrize("include_self", [True, False])
+def test_a_reduced_search_ends_with_exact_similarities(reduced: dict[str, Any], include_self: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    centre = torch.randn(40, 256, generator=generator)
+    x = centre.repeat(10, 1) + 0.5 * torch.randn(400, 256, generator=generator)
+    mask = torch.arange(400) % 7 > 0
+    expected = knn(x, 5, mask=mask, include_self=include_self)
+    index, similarity = knn(x, 5, mask=mask, include_self=include_self, block_size=64, **reduced)
+    recall = (index.unsqueeze(2) == expected[0].unsqueeze(1)).any(2)[mask].float().mean()
+    assert recall > 0.97
+    same = index == expected[0]
+    torch.testing.assert_close(similarity[same], expected[1][same])
+    unit = torch.nn.functional.normalize(x)
+    cosine = (unit.unsqueeze(1) * unit[index.clamp_min(0)]).sum(2)
+    torch.testing.assert_close(similarity[mask], cosine[mask])
+    assert (index[~mask] == -1).all()
+    assert (similarity[mask].diff() <= 1e-6).all()
+
+
+def test_few_rows_are_all_candidates() -> None:
+    x = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+    for reduced in ({"precision": "bfloat16"}, {"projection": 1}):
+        index, similarity = knn(x, 4, **reduced)
+        expected = knn(x, 4)
+        assert torch.equal(index, expected[0])
+        torch.testing.assert_close(similarity, expected[1])
+
+
+def test_faiss_searches_exactly() -> None:
+    with pytest.raises((ValueError, ImportError), match=r"are for backend='torch'|needs faiss"):
+        knn(torch.randn(4, 2), 2, backend="faiss", projection=1)
