@@ -26,6 +26,7 @@ from pyg_mmrec.benchmark.prepare import with_user_graphs
 from pyg_mmrec.loader import TripletLoader
 from pyg_mmrec.models import DRepMRec
 from pyg_mmrec.transforms import ModalKNNGraph
+from pyg_mmrec.typing import INTERACTS
 from pyg_mmrec.utils import with_operators
 
 RESULTS = Path(__file__).parent / "results"
@@ -64,6 +65,7 @@ def main() -> None:
         return
     args.folder.mkdir(parents=True, exist_ok=True)
     data = ModalKNNGraph(k=10)(baby_sized(torch.Generator().manual_seed(0)))
+    data[INTERACTS].edge_label_index = data[INTERACTS].edge_index  # what is trained on
     torch.save(with_operators(with_user_graphs(data)), args.folder / "data.pt")
     rows = []
     for variant in VARIANTS:
