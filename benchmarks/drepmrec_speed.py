@@ -10,17 +10,15 @@ batch's users differ from the direct ones. Writes ``results/drepmrec_speed.csv``
 from __future__ import annotations
 
 import argparse
-import datetime
 import itertools
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from speed import baby_sized
-from steps import WARM_UP, in_own_process, time_steps
+from steps import WARM_UP, in_own_process, time_steps, write_table
 
 from pyg_mmrec.benchmark.prepare import with_user_graphs
 from pyg_mmrec.loader import TripletLoader
@@ -72,11 +70,7 @@ def main() -> None:
         found = in_own_process(__file__, "--folder", str(args.folder), "--one", variant)
         rows.append({"variant": variant, **found})
         print(rows[-1], flush=True)
-    table = pd.DataFrame(rows)
-    table["threads"], table["torch"] = torch.get_num_threads(), torch.__version__
-    table["machine"], table["date"] = platform.machine(), datetime.date.today().isoformat()
-    table.to_csv(args.results / "drepmrec_speed.csv", index=False)
-    print(table.to_string(index=False))
+    write_table(pd.DataFrame(rows), args.results / "drepmrec_speed.csv")
 
 
 if __name__ == "__main__":

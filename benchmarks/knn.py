@@ -11,17 +11,14 @@ own, so that its peak memory is its own. Writes ``results/knn.csv``.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import platform
-import resource
 import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from steps import in_own_process
+from steps import in_own_process, peak_gib, write_table
 from torch import Tensor
 
 from pyg_mmrec.utils import knn
@@ -58,9 +55,7 @@ def measure(case: str, folder: Path) -> dict[str, float]:
     start, cpu = time.perf_counter(), time.process_time()
     found = knn(x, K, **arguments)[0]
     figures = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
-    figures["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        2**20 if platform.system() == "Linux" else 2**30
-    )
+    figures["peak_gib"] = peak_gib()
     exact = folder / f"neighbors_{num_users}.pt"
     if not arguments:
         torch.save(found, exact)
@@ -88,11 +83,7 @@ def main() -> None:
     for case in CASES | (LARGE if args.large else {}):
         rows.append({"case": case, **in_own_process(__file__, "--folder", str(args.folder), "--one", case)})
         print(rows[-1], flush=True)
-    table = pd.DataFrame(rows)
-    table["threads"], table["torch"] = torch.get_num_threads(), torch.__version__
-    table["machine"], table["date"] = platform.machine(), datetime.date.today().isoformat()
-    table.to_csv(args.results / "knn.csv", index=False)
-    print(table.to_string(index=False))
+    write_table(pd.DataFrame(rows), args.results / "knn.csv")
 
 
 if __name__ == "__main__":

@@ -9,15 +9,13 @@ process of its own, so that its peak memory is its own. Writes ``results/sea_spe
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import platform
 from pathlib import Path
 
 import pandas as pd
 import torch
 from speed import NUM_ITEMS, NUM_USERS, baby_sized
-from steps import WARM_UP, in_own_process, time_steps
+from steps import WARM_UP, in_own_process, time_steps, write_table
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -80,10 +78,7 @@ def main() -> None:
     table = pd.DataFrame(rows)
     plain = table[table["form"] == "plain"].set_index("variant")["seconds"]
     table["plain_over_composed"] = table["variant"].map(plain) / table["seconds"]
-    table["threads"], table["torch"] = torch.get_num_threads(), torch.__version__
-    table["machine"], table["date"] = platform.machine(), datetime.date.today().isoformat()
-    table.to_csv(args.results / "sea_speed.csv", index=False)
-    print(table.to_string(index=False))
+    write_table(table, args.results / "sea_speed.csv")
 
 
 if __name__ == "__main__":

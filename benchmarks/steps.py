@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import platform
 import resource
@@ -10,8 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch_geometric.data import HeteroData
 
@@ -33,13 +36,25 @@ def time_steps(model: Recommender, data: HeteroData, batches: Iterable[Triplets]
         optimizer.step()
         wall.append(time.perf_counter() - start)
         cpu.append(time.process_time() - cpu_start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if platform.system() == "Linux" else 2**30)
     return {
         "seconds": statistics.median(wall[WARM_UP:]),
         "cpu_seconds": statistics.median(cpu[WARM_UP:]),
         "sum_seconds": sum(wall[WARM_UP:]),
-        "peak_gib": peak,
+        "peak_gib": peak_gib(),
     }
+
+
+def peak_gib() -> float:
+    """The most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if platform.system() == "Linux" else 2**30)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Writes and prints measured rows with where and when they were measured."""
+    table["threads"], table["torch"] = torch.get_num_threads(), torch.__version__
+    table["machine"], table["date"] = platform.machine(), datetime.date.today().isoformat()
+    table.to_csv(path, index=False)
+    print(table.to_string(index=False))
 
 
 def in_own_process(script: str, *arguments: str) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from sklearn.manifold import TSNE
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.diagnostics._plots import require_matplotlib
+from pyg_mmrec.diagnostics._plots import require_matplotlib, write_tables
 from pyg_mmrec.evaluation import Evaluator
 from pyg_mmrec.models import Recommender, Representations, UserItem
 from pyg_mmrec.nn.loss import bpr_loss
 from pyg_mmrec.typing import Triplets
-from pyg_mmrec.utils import take_rows, with_operators
+from pyg_mmrec.utils import triplet_scores, with_operators
 
 #: Users and items on the t-SNE map, the paper's.
 MAP_NODES = 1000
@@ -42,11 +42,7 @@ class DualReport(NamedTuple):
         Raises:
             ImportError: If matplotlib is not installed.
         """
-        require_matplotlib()
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, table in self._asdict().items():
-            table.to_csv(folder / f"{name}.csv", index=False)
+        folder = write_tables(folder, self._asdict())
         _plot_ranking(self.ranking, folder / "ranking.png")
         _plot_tsne(self.tsne, folder / "tsne.png")
 
@@ -137,10 +133,9 @@ def gradient_cosine(model: Recommender, data: HeteroData, batch: Triplets) -> fl
     """
     out = _checked(model, model(data))
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    item = torch.stack([batch.pos_item, batch.neg_item])  # [2, B]
     grads = []
     for pair in out:
-        loss = bpr_loss(*(take_rows(pair.user, batch.user) * take_rows(pair.item, item)).sum(-1))
+        loss = bpr_loss(*triplet_scores(*pair, batch))
         grads.append(torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True))
     shared = [(one, other) for one, other in zip(*grads, strict=True) if one is not None and other is not None]
     if not shared:

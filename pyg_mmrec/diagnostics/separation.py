@@ -15,7 +15,7 @@ from sklearn.manifold import TSNE
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.diagnostics._plots import require_matplotlib
+from pyg_mmrec.diagnostics._plots import require_matplotlib, write_tables
 from pyg_mmrec.diagnostics.probes import cosine_alignment, information_bounds, linear_probe
 from pyg_mmrec.models import Recommender
 from pyg_mmrec.typing import ITEM, mask_key
@@ -59,11 +59,7 @@ class SeparationReport(NamedTuple):
         Raises:
             ImportError: If matplotlib is not installed.
         """
-        require_matplotlib()
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, table in self._asdict().items():
-            table.to_csv(folder / f"{name}.csv", index=False)
+        folder = write_tables(folder, self._asdict())
         _plot_tsne(self.tsne, folder / "tsne.png")
         if len(self.probes):
             _plot_probes(self.probes, folder / "probes.png")

@@ -10,7 +10,6 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models.base import Recommender, Representations, UserItem
 from pyg_mmrec.nn import BehaviorModalAlignment, FilterGate, XavierEmbedding
-from pyg_mmrec.nn.behavior_modal import resolved_modality_weights
 from pyg_mmrec.nn.conv import LightGCNConv
 from pyg_mmrec.nn.loss import bpr_loss, embedding_l2
 from pyg_mmrec.nn.projection import check_modality_names
@@ -22,7 +21,7 @@ from pyg_mmrec.utils import (
     item_features,
     modality_masks,
     similarity_operators,
-    take_rows,
+    triplet_scores,
 )
 from pyg_mmrec.utils.checks import check_channels, check_flag, check_int, check_not_negative
 
@@ -148,11 +147,9 @@ class DRepMRec(Recommender):
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
         """BPR (Eq. 14), alignment (Eq. 15) and the L2 penalty."""
         out = self(data)
-        user = take_rows(out.user, batch.user)
-        item = torch.stack([batch.pos_item, batch.neg_item])  # [2, B]
-        layer0 = self.user_emb(batch.user), *self.item_emb(item)
+        layer0 = self.user_emb(batch.user), *self.item_emb(torch.stack([batch.pos_item, batch.neg_item]))
         return {
-            "bpr": bpr_loss(*(user * take_rows(out.item, item)).sum(-1)),
+            "bpr": bpr_loss(*triplet_scores(out.user, out.item, batch)),
             **self.alignment(data, batch, out.behavior, out.modal),
             "l2": self.l2_weight * embedding_l2(*layer0),
         }
@@ -162,7 +159,7 @@ class DRepMRec(Recommender):
         user_emb, item_emb = self.user_emb.weight, self.item_emb.weight
         if self.detach_behavior:
             user_emb, item_emb = user_emb.detach(), item_emb.detach()
-        weights = resolved_modality_weights(self.modality_weights, self.in_channels)
+        weights = self.alignment.targets.weights  # by modality, the default ones where none were given
         user_graphs, item_graphs = (self._graphs(data, node_type) for node_type in (USER, ITEM))
         mean = interaction_operator(data).t().mean()
         masks = modality_masks(data, list(self.in_channels))

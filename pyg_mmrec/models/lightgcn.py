@@ -13,7 +13,7 @@ from pyg_mmrec.nn import XavierEmbedding
 from pyg_mmrec.nn.conv import LightGCNConv
 from pyg_mmrec.nn.loss import bpr_loss, embedding_l2
 from pyg_mmrec.typing import Triplets
-from pyg_mmrec.utils import interaction_operator, take_rows
+from pyg_mmrec.utils import interaction_operator, triplet_scores
 from pyg_mmrec.utils.checks import check_choice, check_int, check_not_negative
 
 
@@ -72,10 +72,8 @@ class LightGCN(Recommender):
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
         """BPR and the L2 penalty (Eq. 15)."""
         out = self(data)
-        user = take_rows(out.user, batch.user)
-        item = torch.stack([batch.pos_item, batch.neg_item])  # [2, B]
-        layer0 = self.user_emb(batch.user), *self.item_emb(item)
+        layer0 = self.user_emb(batch.user), *self.item_emb(torch.stack([batch.pos_item, batch.neg_item]))
         return {
-            "bpr": bpr_loss(*(user * take_rows(out.item, item)).sum(-1)),
+            "bpr": bpr_loss(*triplet_scores(out.user, out.item, batch)),
             "l2": self.l2_weight * embedding_l2(*layer0, form=self.l2_form),
         }

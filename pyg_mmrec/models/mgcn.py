@@ -14,7 +14,7 @@ from pyg_mmrec.nn import FilterGate, ModalProjection, XavierEmbedding
 from pyg_mmrec.nn.conv import LightGCNConv
 from pyg_mmrec.nn.loss import bpr_loss, embedding_l2, info_nce
 from pyg_mmrec.typing import ITEM, Triplets
-from pyg_mmrec.utils import interaction_operator, modality_masks, similarity_operators, take_rows
+from pyg_mmrec.utils import interaction_operator, modality_masks, similarity_operators, take_rows, triplet_scores
 from pyg_mmrec.utils.checks import check_channels, check_choice, check_int, check_not_negative, check_positive
 
 
@@ -151,16 +151,14 @@ class MGCN(Recommender):
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
         """BPR, the contrast of both parts and the L2 penalty."""
         out = self(data)
-        user = take_rows(out.user, batch.user)
-        item = torch.stack([batch.pos_item, batch.neg_item])  # [2, B]
-        layer0 = self.user_emb(batch.user), *self.item_emb(item)
+        layer0 = self.user_emb(batch.user), *self.item_emb(torch.stack([batch.pos_item, batch.neg_item]))
         pairs = zip(out.behavior, out.modal, (batch.user.unique(), batch.pos_item.unique()), strict=True)
         contrasts = [
             info_nce(take_rows(behavior, index), take_rows(modal, index), self.temperature)
             for behavior, modal, index in pairs
         ]
         return {
-            "bpr": bpr_loss(*(user * take_rows(out.item, item)).sum(-1)),
+            "bpr": bpr_loss(*triplet_scores(out.user, out.item, batch)),
             "contrast": self.contrast_weight * torch.stack(contrasts).sum(),
             "l2": self.l2_weight * embedding_l2(*layer0, form=self.l2_form),
         }

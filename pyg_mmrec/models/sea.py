@@ -25,7 +25,7 @@ from pyg_mmrec.utils import (
     modality_masks,
     similar_modalities,
     similarity_operators,
-    take_rows,
+    triplet_scores,
 )
 from pyg_mmrec.utils.checks import (
     check_by_name,
@@ -212,9 +212,7 @@ class SEA(Recommender):
         """BPR, alignment and distancing (Eq. 19)."""
         first = self._first_layers(data)
         user_emb, item_emb = self._propagate(data, first)
-        user = take_rows(user_emb, batch.user)
-        item = torch.stack([batch.pos_item, batch.neg_item])  # [2, B]
-        bpr = bpr_loss(*(user * take_rows(item_emb, item)).sum(-1))
+        bpr = bpr_loss(*triplet_scores(user_emb, item_emb, batch))
         if self.log2:
             bpr = bpr / math.log(2)
         return {"bpr": bpr, **self.separate.losses(first, modality_masks(data, list(first)))}

@@ -94,7 +94,7 @@ class BehaviorModalAlignment(torch.nn.Module):
         check_int(1, target_channels=target_channels)
         if sss_weight > 0 and not in_channels:
             raise ValueError("'in_channels' names no modality: give item features or set 'sss_weight' to 0")
-        weights = resolved_modality_weights(modality_weights, in_channels) if in_channels else {}
+        weights = _resolved_weights(modality_weights, in_channels) if in_channels else {}
         self.intra_weight, self.inter_weight, self.sss_weight = intra_weight, inter_weight, sss_weight
         self.temperature = temperature
         self.normalized_similarity = normalized_similarity
@@ -133,7 +133,7 @@ class BehaviorModalAlignment(torch.nn.Module):
         return losses
 
 
-def resolved_modality_weights(weights: dict[str, float] | None, names: Mapping[str, int]) -> dict[str, float]:
+def _resolved_weights(weights: dict[str, float] | None, names: Mapping[str, int]) -> dict[str, float]:
     """The given weights, or the default ones.
 
     Raises:

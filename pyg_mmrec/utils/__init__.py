@@ -12,7 +12,7 @@ from pyg_mmrec.utils.hetero import (
 from pyg_mmrec.utils.knn import knn, usable_rows
 from pyg_mmrec.utils.negatives import NegativeSampler
 from pyg_mmrec.utils.ranking import csr_entries, rank_items, seen_items
-from pyg_mmrec.utils.rows import take_rows
+from pyg_mmrec.utils.rows import take_rows, triplet_scores
 from pyg_mmrec.utils.sparse import (
     SparseOperator,
     interaction_operator,
@@ -42,6 +42,7 @@ __all__ = [
     "similarity_operators",
     "take_rows",
     "to_csr",
+    "triplet_scores",
     "usable_rows",
     "with_interactions",
     "with_operators",

@@ -1,15 +1,18 @@
-"""Rows of a tensor by index."""
+"""Rows of tensors by index."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+from pyg_mmrec.typing import Triplets
 
 
 def take_rows(x: Tensor, index: Tensor) -> Tensor:
     """``x[index]``, with a gradient that adds up repeated rows in a fixed order.
 
     On a CPU the gradient of plain indexing adds repeated rows from several threads in whichever order they come, so
-    that a seed would not fix the last bits of a training; it is also some three to seven times slower.
+    that a seed would not fix the last bits of a training.
 
     Args:
         x: ``[num_rows, ...]``.
@@ -19,9 +22,30 @@ def take_rows(x: Tensor, index: Tensor) -> Tensor:
         ``[*index.shape, ...]``.
 
     Example:
-        >>> import torch
         >>> take_rows(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([[2, 0], [2, 1]]))
         tensor([[3., 1.],
                 [3., 2.]])
     """
     return x.index_select(0, index.flatten()).view(*index.shape, *x.shape[1:])
+
+
+def triplet_scores(user: Tensor, item: Tensor, batch: Triplets) -> Tensor:
+    """Inner products of a batch's users with their positive and with their negative items.
+
+    Args:
+        user: ``[num_users, channels]``.
+        item: ``[num_items, channels]``.
+        batch: The triplets.
+
+    Returns:
+        ``[2, B]``, positive items first.
+
+    Example:
+        >>> batch = Triplets(torch.tensor([1]), torch.tensor([0]), torch.tensor([2]))
+        >>> triplet_scores(torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [4.0], [5.0]]), batch)
+        tensor([[ 6.],
+                [10.]])
+    """
+    items = torch.stack([batch.pos_item, batch.neg_item])  # [2, B]
+    scores: Tensor = (take_rows(user, batch.user) * take_rows(item, items)).sum(-1)
+    return scores

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_mmrec.utils import take_rows
+from pyg_mmrec.typing import Triplets
+from pyg_mmrec.utils import take_rows, triplet_scores
 
 
 @pytest.mark.parametrize("shape", [(5,), (2, 5), (2, 0), (3, 2, 2)])
@@ -27,3 +28,14 @@ def test_gradients_are_equal_to_the_last_bit() -> None:
     weight = torch.randn(20_000, 64, generator=generator)
     grads = [torch.autograd.grad((take_rows(x, index) * weight).sum(), x)[0] for _ in range(10)]
     assert all(torch.equal(grad, grads[0]) for grad in grads)
+
+
+def test_triplet_scores_equal_a_loop() -> None:
+    generator = torch.Generator().manual_seed(0)
+    user, item = torch.randn(4, 3, generator=generator), torch.randn(5, 3, generator=generator)
+    batch = Triplets(torch.tensor([3, 0, 3]), torch.tensor([1, 1, 4]), torch.tensor([0, 2, 1]))
+    scores = triplet_scores(user, item, batch)
+    for row, items in enumerate((batch.pos_item, batch.neg_item)):
+        for column in range(3):
+            expected = user[batch.user[column]] @ item[items[column]]
+            torch.testing.assert_close(scores[row, column], expected)
