@@ -59,8 +59,8 @@ def knn(
         block_size: Rows that the ``'torch'`` search compares at a time (default: as many as fit 64 MiB).
         include_self: Whether a row is the first of its own k neighbours, as in the published graphs (default: True).
         backend: ``'torch'`` (default), on the device of ``x``, or ``'faiss'``, on CPU with the extra ``ann``.
-        precision: ``'single'`` (default), or ``'bfloat16'`` to find candidates in, where processors have it several
-            times faster; only for ``'torch'``.
+        precision: ``'single'`` (default), or ``'bfloat16'`` to find candidates in, which pays where the processor
+            multiplies it faster; only for ``'torch'``.
         projection: Width of a random projection to find candidates in (default: none); only for ``'torch'``.
 
     Returns:
