@@ -83,6 +83,7 @@ class SEA(Recommender):
         align_weight: :math:`\alpha` (default: 0.012, the authors' for Amazon Clothing; search it).
         distance_weight: :math:`\beta` (default: 0.006, the authors' for Amazon Clothing; search it).
         temperature: :math:`\tau` (default: 0.2, the authors').
+        align_items: Items among which the alignment is taken for each batch (default: all).
         shared_estimator: One CLUB estimator, as in the authors' code (default: False).
         raw_heads: Heads that are not standardised, as in the authors' code (default: False).
         estimator_lr: Learning rate of the CLUB estimators (default: 1e-4, the authors').
@@ -121,6 +122,7 @@ class SEA(Recommender):
         align_weight: float = 0.012,
         distance_weight: float = 0.006,
         temperature: float = 0.2,
+        align_items: int | None = None,
         shared_estimator: bool = False,
         raw_heads: bool = False,
         estimator_lr: float = 1e-4,
@@ -146,7 +148,7 @@ class SEA(Recommender):
         self.learn_graph_weights = learn_graph_weights
         self.alignment, self.distancing = alignment, distancing
         self.align_weight, self.distance_weight = align_weight, distance_weight
-        self.temperature = temperature
+        self.temperature, self.align_items = temperature, align_items
         self.shared_estimator, self.raw_heads = shared_estimator, raw_heads
         self.estimator_lr, self.estimator_steps = estimator_lr, estimator_steps
         self.estimator_items = estimator_items
@@ -169,6 +171,7 @@ class SEA(Recommender):
             align_weight=align_weight,
             distance_weight=distance_weight,
             temperature=temperature,
+            align_items=align_items,
             shared_estimator=shared_estimator,
             raw_heads=raw_heads,
             estimator_lr=estimator_lr,

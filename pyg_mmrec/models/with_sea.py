@@ -39,6 +39,7 @@ class WithSEA(PlugIn):
         align_weight: :math:`\alpha` (default: 0.1, the authors' for VBPR).
         distance_weight: :math:`\beta` (default: 0.1; none is published).
         temperature: :math:`\tau` (default: 0.1, the authors' for VBPR).
+        align_items: Items among which the alignment is taken for each batch (default: all).
         estimator_lr: Learning rate of the CLUB estimators (default: 1e-3, the authors' learning rate for VBPR).
         estimator_steps: Steps of the CLUB estimators for each batch (default: 50, the authors').
         estimator_items: Items that the CLUB estimators are fitted on for each batch (default: all).
@@ -65,6 +66,7 @@ class WithSEA(PlugIn):
         align_weight: float = 0.1,
         distance_weight: float = 0.1,
         temperature: float = 0.1,
+        align_items: int | None = None,
         estimator_lr: float = 1e-3,
         estimator_steps: int = 50,
         estimator_items: int | None = None,
@@ -72,7 +74,7 @@ class WithSEA(PlugIn):
         super().__init__(num_users, num_items, in_channels, base, base_args)
         self.alignment, self.distancing = alignment, distancing
         self.align_weight, self.distance_weight = align_weight, distance_weight
-        self.temperature = temperature
+        self.temperature, self.align_items = temperature, align_items
         self.estimator_lr, self.estimator_steps = estimator_lr, estimator_steps
         self.estimator_items = estimator_items
         if not self.base_model.modal_channels:
@@ -84,6 +86,7 @@ class WithSEA(PlugIn):
             align_weight=align_weight,
             distance_weight=distance_weight,
             temperature=temperature,
+            align_items=align_items,
             estimator_lr=estimator_lr,
             estimator_steps=estimator_steps,
             estimator_items=estimator_items,

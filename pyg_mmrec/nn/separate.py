@@ -14,6 +14,7 @@ from torch.nn import Linear
 
 from pyg_mmrec.nn.loss import CLUB, info_nce, negative_distance, symmetric_info_nce
 from pyg_mmrec.nn.projection import check_modality_names
+from pyg_mmrec.utils import take_rows
 from pyg_mmrec.utils.checks import check_flag, check_int, check_not_negative, check_positive
 
 #: How generic parts of two modalities are aligned.
@@ -47,6 +48,8 @@ class SeparateLearning(torch.nn.Module):
         align_weight: :math:`\alpha` (default: 0.012, the authors' for Amazon Clothing).
         distance_weight: :math:`\beta` (default: 0.006, the authors' for Amazon Clothing).
         temperature: :math:`\tau` (default: 0.2, the authors').
+        align_items: Among how many items, drawn anew for each batch, the alignment is taken. All by default, which
+            costs time in proportion to the square of their number; with fewer, an item has fewer negatives.
         shared_estimator: Whether one CLUB estimator is fitted on the pairs of modalities, generic to generic and unique
             to unique, and then bounds generic to unique, as in the authors' code; what it gives bounds nothing.
             By default each modality has its own, fitted on what it bounds.
@@ -83,6 +86,7 @@ class SeparateLearning(torch.nn.Module):
         align_weight: float = 0.012,
         distance_weight: float = 0.006,
         temperature: float = 0.2,
+        align_items: int | None = None,
         shared_estimator: bool = False,
         raw_heads: bool = False,
         estimator_lr: float = 1e-4,
@@ -98,13 +102,15 @@ class SeparateLearning(torch.nn.Module):
         check_flag(shared_estimator=shared_estimator, raw_heads=raw_heads)
         check_positive(estimator_lr=estimator_lr)
         check_int(0, estimator_steps=estimator_steps)
+        if align_items is not None:
+            check_int(2, align_items=align_items)
         if estimator_items is not None:
             check_int(2, estimator_items=estimator_items)
         if raw_heads and distancing == "negative":
             warnings.warn("the negative distance of raw heads has no lower bound: training diverges", stacklevel=2)
         self.alignment, self.distancing = alignment, distancing
         self.align_weight, self.distance_weight = align_weight, distance_weight
-        self.temperature = temperature
+        self.temperature, self.align_items = temperature, align_items
         self.shared_estimator, self.raw_heads = shared_estimator, raw_heads
         self.estimator_steps, self.estimator_items = estimator_steps, estimator_items
         generic = {name: width // 2 for name, width in self.in_channels.items()}
@@ -241,6 +247,9 @@ class SeparateLearning(torch.nn.Module):
             if both:
                 rows = torch.stack(both).all(0)
                 pair = [x[rows] for x in pair]
+            if self.align_items is not None and self.align_items < pair[0].size(0):
+                rows = torch.randperm(pair[0].size(0), device=pair[0].device)[: self.align_items]
+                pair = [take_rows(x, rows) for x in pair]
             terms.append(contrast(pair[0], pair[1], self.temperature))
         return torch.stack(terms).mean()
 

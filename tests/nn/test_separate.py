@@ -122,6 +122,19 @@ def test_fewer_items_for_the_fit() -> None:
     assert sizes == [10]
 
 
+@pytest.mark.parametrize("alignment", ["solosim", "infonce"])
+def test_alignment_among_fewer_items(alignment: str) -> None:
+    x, masks = representations(), {"image": torch.arange(40) >= 4}
+    everyone = build(alignment=alignment, distancing=None)(x, masks)["align"]
+    enough = build(alignment=alignment, distancing=None, align_items=36)(x, masks)["align"]
+    torch.testing.assert_close(enough, everyone)
+    separate = build(alignment=alignment, distancing=None, align_items=2)
+    values = torch.stack([separate(x, masks)["align"] for _ in range(5)]).detach() / separate.align_weight
+    assert len(values.unique()) > 1  # drawn anew
+    # One negative each: cosines lie in [-1, 1].
+    assert (values < torch.tensor(2 / separate.temperature).exp().log1p()).all()
+
+
 @pytest.mark.parametrize(
     "kwargs", [{}, {"distancing": "negative"}, {"alignment": "infonce"}, {"shared_estimator": True}]
 )
@@ -175,6 +188,7 @@ def test_a_single_modality_is_distanced() -> None:
         (SIZES, {"estimator_lr": -1.0}, r"^'estimator_lr' must be positive \(got -1.0\)$"),
         ({"image": 9, "keys": 6}, {}, r"^a modality cannot be called 'keys', because torch keeps no weights under "),
         ({"a.b": 9, "text": 6}, {}, r"^a modality cannot be called 'a.b', because torch keeps no weights under "),
+        (SIZES, {"align_items": 1}, r"^'align_items' must be at least 2 \(got 1\)$"),
         (SIZES, {"estimator_items": 1}, r"^'estimator_items' must be at least 2 \(got 1\)$"),
     ],
 )
