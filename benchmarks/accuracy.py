@@ -88,6 +88,38 @@ class Ledger:
         return row
 
 
+def needed(names: list[str], specs: dict[str, Any]) -> set[str]:
+    """The models and those whose chosen points they take."""
+    others = [specs[name][key] for name in names for key in ("point_of", "base_of") if key in specs[name]]
+    return {*names, *(needed(others, specs) if others else ())}
+
+
+def choose(name: str, specs: dict[str, Any], ledger: Ledger, seed: int) -> Candidate:
+    """The point of the grid that is best on validation.
+
+    With ``point_of`` it is the one chosen for another model, with other arguments; with ``base_of`` the grid is that of
+    a plug-in to what was chosen for another model.
+    """
+    spec, dataset = specs[name], ledger.facts["dataset"]
+    if "point_of" in spec:
+        other = choose(spec["point_of"], specs, ledger, seed)
+        return replace(other, init_args={**other.init_args, **spec["args"]}, label=name)
+    grid = candidates(name, spec, dataset)
+    if "base_of" in spec:
+        other = choose(spec["base_of"], specs, ledger, seed)
+        base = {"base": other.model.__name__, "base_args": other.init_args}
+        trainer = other.trainer_args
+        grid = [
+            replace(one, init_args={**base, **one.init_args}, trainer_args={**trainer, **one.trainer_args})
+            for one in grid
+        ]
+    if len(grid) == 1:
+        return grid[0]
+    points = [replace(one, trainer_args={**one.trainer_args, **spec.get("search", {})}) for one in grid]
+    scores = [ledger.run(point, seed, "search")["val_recall@20"] for point in points]
+    return grid[scores.index(max(scores))]
+
+
 def main() -> None:
     """Searches, tests, writes and prints."""
     specs = yaml.safe_load((FOLDER / "accuracy.yaml").read_text())
@@ -103,18 +135,12 @@ def main() -> None:
 
     data = load(args.root, args.dataset)
     split = default_split(data)
-    grids = {name: candidates(name, specs[name], args.dataset) for name in args.models}
-    views = prepare(data, [grid[0].model for grid in grids.values()], split)
+    models = [candidates(name, specs[name], args.dataset)[0].model for name in needed(args.models, specs)]
+    views = prepare(data, models, split)
     facts = {"dataset": args.dataset, "protocol": split.protocol, "split_hash": split_hash(views)}
     ledger = Ledger(args.results / "accuracy_runs.csv", views, facts)
-    for name, grid in grids.items():
-        seed = args.seeds[0]
-        best = grid[0]
-        if len(grid) > 1:
-            search = specs[name].get("search", {})
-            points = [replace(candidate, trainer_args={**candidate.trainer_args, **search}) for candidate in grid]
-            scores = [ledger.run(point, seed, "search")["val_recall@20"] for point in points]
-            best = grid[scores.index(max(scores))]
+    for name in args.models:
+        best = choose(name, specs, ledger, args.seeds[0])
         for seed in args.seeds:
             ledger.run(best, seed, "test")
     report(ledger.rows(), specs, args)

@@ -14,6 +14,7 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -23,6 +24,7 @@ import yaml
 from accuracy import FOLDER, Ledger, candidates, load
 
 from pyg_mmrec.benchmark import Candidate, default_split, prepare, split_hash
+from pyg_mmrec.utils import modalities
 
 METRIC = "val_recall@20"
 
@@ -38,6 +40,16 @@ def middle(grid: list[Candidate], runs: pd.DataFrame, facts: dict[str, str]) -> 
     return replace(grid[0], init_args=json.loads(best["init_args"]))
 
 
+def varied(point: Candidate, name: str, value: Any, modalities: list[str]) -> Candidate:
+    """The point with an argument changed; ``<modality>_weight`` is its share, the other modalities divide the rest."""
+    modality = name.removesuffix("_weight")
+    change = {name: value}
+    if modality in modalities:
+        rest = (1 - value) / (len(modalities) - 1)
+        change = {"modality_weights": {other: value if other == modality else rest for other in modalities}}
+    return replace(point, init_args={**point.init_args, **change})
+
+
 def plot(rows: pd.DataFrame, path: Path) -> None:
     """One panel for each argument: mean over seeds, and the range."""
     names = rows["argument"].unique()
@@ -46,7 +58,8 @@ def plot(rows: pd.DataFrame, path: Path) -> None:
         values = rows[rows["argument"] == name].groupby("value")[METRIC].agg(["mean", "min", "max"])
         axis.plot(values.index, values["mean"], marker="o")
         axis.fill_between(values.index, values["min"], values["max"], alpha=0.2)
-        axis.set(xscale="log", xlabel=name, ylabel="validation Recall@20")
+        scale = "log" if (values.index > 0).all() else "linear"
+        axis.set(xscale=scale, xlabel=name, ylabel="validation Recall@20")
     plt.savefig(path, dpi=150)
     plt.close()
 
@@ -75,11 +88,11 @@ def main() -> None:
     if args.max_epochs:
         point = replace(point, trainer_args={**point.trainer_args, "max_epochs": args.max_epochs})
     ledger = Ledger(args.results / "sweep_runs.csv", views, facts)
-    rows = []
+    names, rows = modalities(data), []
     for name, values in specs[args.model]["sweep"].items():
         for value in values:
             for seed in args.seeds:
-                found = ledger.run(replace(point, init_args={**point.init_args, name: value}), seed, "search")
+                found = ledger.run(varied(point, name, value, names), seed, "search")
                 rows.append({"argument": name, "value": value, "seed": seed, METRIC: found[METRIC]})
     table = pd.DataFrame(rows)
     print(table.to_string(index=False))
