@@ -41,3 +41,17 @@ class Triplets(NamedTuple):
     user: Tensor  #: ``[batch_size]`` int64
     pos_item: Tensor  #: ``[batch_size]`` int64
     neg_item: Tensor  #: ``[batch_size]`` int64
+
+
+class Histories(NamedTuple):
+    """A batch of users with their train items, some of which are hidden from them to be predicted."""
+
+    user: Tensor  #: ``[batch_size]`` int64, each once
+    ptr: Tensor  #: ``[batch_size + 1]`` int64; the items of the b-th user are ``item[ptr[b] : ptr[b + 1]]``
+    item: Tensor  #: ``[num_entries]`` int64
+    hidden: Tensor  #: ``[num_entries]`` bool; each user keeps at least one item
+    neg_item: Tensor  #: ``[num_hidden, num_negatives]`` int64, items that the user has not interacted with
+
+
+#: What a training batch holds: interactions one by one, or users with their histories.
+Batches = Literal["triplets", "histories"]

@@ -11,6 +11,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 REPORTS = {
     "sea.py": {"probes.csv", "information.csv", "alignment.csv", "tsne.csv", "tsne.png", "probes.png"},
+    "mmil.py": {"recovery.csv", "shift.csv"},
     "drepmrec.py": {"ranking.csv", "distance.csv", "tsne.csv", "tsne.png", "ranking.png"},
 }
 

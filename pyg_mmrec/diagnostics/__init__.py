@@ -1,12 +1,14 @@
 """What a model has learned."""
 
 from pyg_mmrec.diagnostics.dual import DualReport, cosine_distance, dual_report, gradient_cosine
+from pyg_mmrec.diagnostics.intents import IntentReport, intent_report
 from pyg_mmrec.diagnostics.oracle import PlantedOracle
 from pyg_mmrec.diagnostics.probes import cosine_alignment, information_bounds, linear_probe
 from pyg_mmrec.diagnostics.separation import SeparationReport, separation_report
 
 __all__ = [
     "DualReport",
+    "IntentReport",
     "PlantedOracle",
     "SeparationReport",
     "cosine_alignment",
@@ -14,6 +16,7 @@ __all__ = [
     "dual_report",
     "gradient_cosine",
     "information_bounds",
+    "intent_report",
     "linear_probe",
     "separation_report",
 ]

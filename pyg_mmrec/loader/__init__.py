@@ -1,5 +1,6 @@
 """Training batches."""
 
+from pyg_mmrec.loader.history_loader import HistoryLoader
 from pyg_mmrec.loader.triplet_loader import TripletLoader
 
-__all__ = ["TripletLoader"]
+__all__ = ["HistoryLoader", "TripletLoader"]

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models._saved import CONFIG, WEIGHTS, build, read_config
-from pyg_mmrec.typing import ITEM, Triplets, feature_key
+from pyg_mmrec.typing import ITEM, Batches, feature_key
 from pyg_mmrec.utils import num_users_items, rank_items, seen_items, with_operators
 from pyg_mmrec.utils.checks import check_flag, check_int
 from pyg_mmrec.utils.hetero import item_channels
@@ -61,6 +61,10 @@ class Recommender(torch.nn.Module, ABC):
     #: Node types whose modal kNN graphs the model reads (see :class:`pyg_mmrec.transforms.ModalKNNGraph`).
     modal_graphs: ClassVar[tuple[str, ...]] = ()
 
+    #: What :meth:`loss` takes: ``'triplets'`` (:class:`~pyg_mmrec.typing.Triplets`) or ``'histories'``
+    #: (:class:`~pyg_mmrec.typing.Histories`).
+    batches: ClassVar[Batches] = "triplets"
+
     def __init__(self, num_users: int, num_items: int) -> None:
         super().__init__()
         check_int(1, num_users=num_users, num_items=num_items)
@@ -102,7 +106,7 @@ class Recommender(torch.nn.Module, ABC):
         """Representations of all users and items of the graph."""
 
     @abstractmethod
-    def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
+    def loss(self, data: HeteroData, batch: Any) -> dict[str, Tensor]:
         """Named, already weighted scalars for a batch; their sum is trained."""
 
     def score(
@@ -196,8 +200,12 @@ class Recommender(torch.nn.Module, ABC):
         """Parameters of inner estimators, trained on :meth:`auxiliary_loss` before each step and not by it."""
         return iter(())
 
-    def auxiliary_loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
+    def auxiliary_loss(self, data: HeteroData, batch: Any) -> dict[str, Tensor]:
         """Named losses of the inner estimators; empty for models without any."""
+        return {}
+
+    def batch_options(self) -> dict[str, Any]:
+        """Arguments of the loader of :attr:`batches` that are the model's to choose; by default none."""
         return {}
 
     def config(self) -> dict[str, Any]:

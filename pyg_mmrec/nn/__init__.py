@@ -4,6 +4,7 @@ from pyg_mmrec.nn.behavior_modal import BehaviorModalAlignment, default_modality
 from pyg_mmrec.nn.composed import composed_linear
 from pyg_mmrec.nn.embedding import XavierEmbedding
 from pyg_mmrec.nn.gate import FilterGate
+from pyg_mmrec.nn.intent import IntentAttention, MultiIntentExtractor, SoftIntents
 from pyg_mmrec.nn.projection import ModalProjection
 from pyg_mmrec.nn.separate import SeparateLearning
 from pyg_mmrec.nn.similarity import SimilarityTargets
@@ -11,9 +12,12 @@ from pyg_mmrec.nn.similarity import SimilarityTargets
 __all__ = [
     "BehaviorModalAlignment",
     "FilterGate",
+    "IntentAttention",
     "ModalProjection",
+    "MultiIntentExtractor",
     "SeparateLearning",
     "SimilarityTargets",
+    "SoftIntents",
     "XavierEmbedding",
     "composed_linear",
     "default_modality_weights",

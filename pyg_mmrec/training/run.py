@@ -16,17 +16,21 @@ from torch.optim import Optimizer
 from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
-from pyg_mmrec.loader import TripletLoader
+from pyg_mmrec.loader import HistoryLoader, TripletLoader
 from pyg_mmrec.training.checkpoint import FORMAT, load_checkpoint, write_atomically
 from pyg_mmrec.training.interrupt import Interrupt, deferred_interrupt
 from pyg_mmrec.training.run_folder import RunFolder
-from pyg_mmrec.typing import INTERACTS, Triplets
+from pyg_mmrec.typing import INTERACTS, Batches, Histories, Triplets
 from pyg_mmrec.utils import interactions, with_operators
 from pyg_mmrec.utils.hashing import tensor_hash
 from pyg_mmrec.utils.seeds import derive_seed
 
 if TYPE_CHECKING:
     from pyg_mmrec.training.trainer import Trainer
+
+
+#: What makes each kind of batch.
+LOADERS: dict[Batches, Any] = {"triplets": TripletLoader, "histories": HistoryLoader}
 
 
 @dataclass
@@ -88,10 +92,11 @@ class TrainRun:
         self.train_data = with_operators(on_device(train_data))
         self.val_data = with_operators(on_device(val_data))
         self.test_data = None if test_data is None else on_device(test_data)
-        self.loader = TripletLoader(
+        self.loader = LOADERS[model.batches](
             self.train_data,
             trainer.batch_size,
             trainer.seed,
+            **model.batch_options(),
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
         )
@@ -194,7 +199,9 @@ class TrainRun:
         if self.fabric.device.type != "cpu":
             torch.get_device_module(self.fabric.device).manual_seed(seed)
 
-    def _descend(self, optimizer: Optimizer, loss: str, data: HeteroData, batch: Triplets) -> dict[str, float]:
+    def _descend(
+        self, optimizer: Optimizer, loss: str, data: HeteroData, batch: Triplets | Histories
+    ) -> dict[str, float]:
         """One optimiser step on the sum of the terms that the model's method ``loss`` gives; returns their values."""
         with self.fabric.autocast():  # which Fabric leaves to us where it does not wrap the model
             terms = getattr(self.model, loss)(data, batch)
@@ -221,7 +228,7 @@ class TrainRun:
             return flag
         return bool(self._mean(torch.tensor(float(flag), device=self.fabric.device)) > 0)
 
-    def _culprit(self, loss: str, data: HeteroData, batch: Triplets) -> str:
+    def _culprit(self, loss: str, data: HeteroData, batch: Triplets | Histories) -> str:
         """Which term gives a gradient that is not finite, and where; computes the step anew."""
         self._seed_step()
         parameters = dict(self.module.named_parameters())

@@ -13,6 +13,7 @@ from pyg_mmrec.utils.knn import knn, usable_rows
 from pyg_mmrec.utils.negatives import NegativeSampler
 from pyg_mmrec.utils.ranking import csr_entries, rank_items, seen_items
 from pyg_mmrec.utils.rows import take_rows, triplet_scores
+from pyg_mmrec.utils.segments import kept_entries, segment_mean, segment_rows, segment_sum
 from pyg_mmrec.utils.sparse import (
     SparseOperator,
     interaction_operator,
@@ -30,6 +31,7 @@ __all__ = [
     "interaction_operator",
     "interactions",
     "item_features",
+    "kept_entries",
     "knn",
     "layer_mean",
     "modalities",
@@ -38,6 +40,9 @@ __all__ = [
     "num_users_items",
     "rank_items",
     "seen_items",
+    "segment_mean",
+    "segment_rows",
+    "segment_sum",
     "similar_modalities",
     "similarity_operators",
     "take_rows",

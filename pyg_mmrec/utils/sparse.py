@@ -160,6 +160,36 @@ class SparseOperator:
             self.rowptr, self.col, value, self.rowptr_t, self.col_t, share[self.col_t.long()], self.shape
         )
 
+    def without(self, src: Tensor, dst: Tensor) -> SparseOperator:
+        """The operator over which some edges carry nothing; all others keep their weights.
+
+        Args:
+            src: ``[n]`` sources of these edges.
+            dst: ``[n]`` their targets; pairs that are no edges are passed over.
+
+        Example:
+            >>> edge_index = torch.tensor([[0, 1], [0, 0]])
+            >>> operator = SparseOperator.from_edge_index(edge_index, num_src=2, num_dst=1)
+            >>> operator.without(torch.tensor([1]), torch.tensor([0])).to_dense()
+            tensor([[1., 0.]])
+        """
+
+        def kept(rowptr: Tensor, col: Tensor, value: Tensor, gone: Tensor, num_cols: int) -> Tensor:
+            row = torch.arange(rowptr.numel() - 1, device=col.device).repeat_interleave(
+                rowptr.diff(), output_size=col.numel()
+            )
+            gone = gone.sort().values
+            key = row * num_cols + col
+            place = torch.searchsorted(gone, key).clamp_max(gone.numel() - 1)
+            return value.masked_fill(gone[place] == key, 0)
+
+        if src.numel() == 0:
+            return self
+        num_dst, num_src = self.shape
+        value = kept(self.rowptr, self.col, self.value, dst * num_src + src, num_src)
+        value_t = kept(self.rowptr_t, self.col_t, self.value_t, src * num_dst + dst, num_dst)
+        return SparseOperator(self.rowptr, self.col, value, self.rowptr_t, self.col_t, value_t, self.shape)
+
     def to(self, *args: Any, **kwargs: Any) -> SparseOperator:
         """Moves the operator; the arguments are those of :meth:`torch.Tensor.to`. A dtype changes the weights only."""
         moved = {}

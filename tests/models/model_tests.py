@@ -14,11 +14,11 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.evaluation import Evaluator
-from pyg_mmrec.loader import TripletLoader
+from pyg_mmrec.loader import HistoryLoader, TripletLoader
 from pyg_mmrec.models import Popularity, Recommender, Representations
 from pyg_mmrec.training import Trainer
 from pyg_mmrec.transforms import ModalKNNGraph, UserModalMean
-from pyg_mmrec.typing import INTERACTS, Triplets, feature_key, similar
+from pyg_mmrec.typing import INTERACTS, feature_key, similar
 from pyg_mmrec.utils import modalities, seen_items, similar_modalities, with_operators
 
 Views = tuple[HeteroData, HeteroData, HeteroData]
@@ -132,9 +132,9 @@ class ModelTests:
         result = trainer.fit(self.build(train, seed), train, val, test)
         return (result.test or result.validation)["recall@3"]
 
-    @staticmethod
-    def batch(data: HeteroData) -> Triplets:
-        return next(TripletLoader(data, batch_size=128).epoch(0))
+    def batch(self, data: HeteroData) -> Any:
+        loader = {"triplets": TripletLoader, "histories": HistoryLoader}[self.model_class.batches]
+        return next(iter(loader(data, batch_size=128).epoch(0)))
 
     def losses(self, model: Recommender, data: HeteroData) -> dict[str, Tensor]:
         torch.manual_seed(1)
@@ -276,10 +276,10 @@ class ModelTests:
     def test_another_device(self, tiny_data: HeteroData) -> None:
         model = self.build(tiny_data)
         scores, losses = self.all_scores(model, tiny_data), self.losses(model.eval(), tiny_data)
-        data = copy.copy(tiny_data).to("cuda")
+        data, batch = copy.copy(tiny_data).to("cuda"), self.batch(tiny_data)
         model.to("cuda")
         torch.testing.assert_close(self.all_scores(model, data).cpu(), scores, rtol=1e-4, atol=1e-5)
-        moved = model.loss(data, Triplets(*(part.to("cuda") for part in self.batch(tiny_data))))
+        moved = model.loss(data, type(batch)(*(part.to("cuda") for part in batch)))
         for name, value in losses.items():
             torch.testing.assert_close(moved[name].cpu(), value, rtol=1e-4, atol=1e-5)
 

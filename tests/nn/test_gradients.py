@@ -17,7 +17,7 @@ from pyg_mmrec.models import Recommender
 from pyg_mmrec.nn import FilterGate, ModalProjection, SeparateLearning, XavierEmbedding, composed_linear, loss
 from pyg_mmrec.nn.conv import LightGCNConv, ModalGraphConv, PropagationConv
 from pyg_mmrec.nn.loss import contrast
-from pyg_mmrec.typing import INTERACTS, Triplets, feature_key, mask_key, similar
+from pyg_mmrec.typing import INTERACTS, Histories, Triplets, feature_key, mask_key, similar
 from pyg_mmrec.utils import modalities, normalized_weight, with_operators
 from tests.nn.test_conv import FORMS, SIZES, draw, express
 
@@ -81,6 +81,21 @@ def similarity(normalized: bool) -> None:
     check(lambda: loss.similarity_loss(x, target, normalized), x)
 
 
+def intents(contrast: Callable[..., Tensor], views: int) -> None:
+    parts = [rows(3, 4, 2) for _ in range(views)]
+    check(lambda: contrast(*parts, 0.5), *parts)
+
+
+def assignments(of: Any) -> None:
+    x = rows(4, 3)
+    check(lambda: loss.intent_kl(x.softmax(1), of), x)
+
+
+def overlap(form: Any) -> None:
+    x = rows(4, 3)
+    check(lambda: loss.intent_overlap(x, form), x)
+
+
 def fitted_club(mask: Tensor | None) -> tuple[loss.CLUB, Tensor, Tensor]:
     """An estimator whose bounds are far from zero, where they are cut off."""
     x = rows(2, NUM_ROWS, 3)
@@ -120,6 +135,9 @@ LOSSES: dict[str, list[Callable[[], None]]] = {
         for name in ("info_nce", "symmetric_info_nce", "solosim_loss")
     },
     "negative_distance": [lambda: distance(True), lambda: distance(False)],
+    "intent_contrast": [lambda: intents(loss.intent_contrast, 2)],
+    "intent_kl": [lambda of=of: assignments(of) for of in ("users", "batch")],
+    "intent_overlap": [lambda form=form: overlap(form) for form in ("squared", "printed")],
     "similarity_loss": [lambda: similarity(True), lambda: similarity(False)],
     "CLUB": [
         *(lambda mask=mask, likely=likely: club(mask, likely) for mask in (None, MASK) for likely in (False, True)),
@@ -280,6 +298,13 @@ def test_separate_learning(kwargs: dict[str, Any], masked: bool) -> None:
 
 NUM_USERS, NUM_ITEMS = 5, 7
 BATCH = Triplets(torch.tensor([0, 1, 1, 4]), torch.tensor([0, 2, 2, 6]), torch.tensor([3, 0, 4, 2]))
+HISTORIES = Histories(
+    torch.tensor([1, 4, 3]),
+    torch.tensor([0, 2, 4, 5]),
+    torch.tensor([2, 3, 2, 0, 5]),
+    torch.tensor([True, False, False, True, False]),
+    torch.tensor([[4, 0], [3, 1]]),
+)
 
 
 def item_data(num_items: int, masked: bool = False) -> HeteroData:
@@ -333,6 +358,13 @@ MODELS: dict[str, list[dict[str, Any]]] = {
     "DRepMRec": [
         {"intra_weight": 0.5, "inter_weight": 0.5, "sss_weight": 0.5, "l2_weight": 0.5},
         {"normalized_similarity": False, "num_layers": 0, "modality_weights": {"image": 0.5, "text": 0.2}},
+    ],
+    "MMIL": [
+        {"num_intents": 3, "num_heads": 1, "contrast_weight": 0.5, "overlap_weight": 0.5, "distance_weight": 0.5},
+        {"num_intents": 2, "num_heads": 2, "head": "mlp", "kl_of": "batch", "overlap_form": "printed"},
+        {"num_intents": 2, "num_heads": 2, "distance": "euclid", "residual": False, "num_layers": 0},
+        {"num_heads": 1, "intent_learning": False, "num_item_layers": 0},
+        {"num_intents": 2, "modal_awareness": False, "num_heads": 1},
     ],
     "WithBMA": [{"base": base, "base_args": {"hidden_channels": 3}} for base in ("VBPR", "MGCN")],
     "SEA": [
@@ -394,9 +426,10 @@ def built(name: str, data: HeteroData, init_args: dict[str, Any]) -> Recommender
 def test_models(name: str, number: int, masked: bool) -> None:
     data = tiny_graph(masked)
     model = built(name, data, MODELS[name][number])
-    fit(getattr(model, "separate", None), lambda: model.loss(data, BATCH))
-    hold_targets(model, lambda: model.loss(data, BATCH))
-    check(lambda: total(lambda: model.loss(data, BATCH)), *model.parameters())
+    batch = HISTORIES if model.batches == "histories" else BATCH
+    fit(getattr(model, "separate", None), lambda: model.loss(data, batch))
+    hold_targets(model, lambda: model.loss(data, batch))
+    check(lambda: total(lambda: model.loss(data, batch)), *model.parameters())
 
 
 @pytest.mark.parametrize("name", ["LightGCN", "FREEDOM", "SEA"])
@@ -414,7 +447,7 @@ def test_held_operators_have_the_same_gradients(name: str) -> None:
 
 def test_everything_is_checked() -> None:
     layers = {"FilterGate", "ModalProjection", "SeparateLearning", "XavierEmbedding", "composed_linear"}
-    in_models = {"BehaviorModalAlignment"}
+    in_models = {"BehaviorModalAlignment", "IntentAttention", "MultiIntentExtractor", "SoftIntents"}
     without_weights = {"SimilarityTargets", "default_modality_weights"}
     assert set(loss.__all__) == set(LOSSES)
     assert set(nn.__all__) == layers | in_models | without_weights

@@ -375,3 +375,20 @@ def test_mean_is_over_the_sources_of_each_target() -> None:
 def test_mean_of_no_edges() -> None:
     operator = SparseOperator.from_edge_index(torch.empty(2, 0, dtype=torch.long), num_src=3, num_dst=2)
     assert torch.equal(operator.mean() @ torch.ones(3, 2), torch.zeros(2, 2))
+
+
+def test_without_some_edges() -> None:
+    edge_index = torch.stack([torch.randint(7, (40,)), torch.randint(5, (40,))]).unique(dim=1)
+    weight = torch.rand(edge_index.size(1))
+    operator = SparseOperator.from_edge_index(edge_index, weight, num_src=7, num_dst=5)
+    gone = torch.randperm(edge_index.size(1))[:9]
+    dense = operator.to_dense()
+    dense[edge_index[1, gone], edge_index[0, gone]] = 0
+    out = operator.without(edge_index[0, gone], edge_index[1, gone])
+    assert torch.equal(out.to_dense(), dense)
+    assert torch.equal(out.t().to_dense(), dense.t())
+    no_edge = (operator.to_dense() == 0).nonzero()[:1]  # a pair that is no edge
+    assert torch.equal(operator.without(no_edge[:, 1], no_edge[:, 0]).to_dense(), operator.to_dense())
+    none = torch.zeros(0, dtype=torch.long)
+    assert torch.equal(operator.without(none, none).to_dense(), operator.to_dense())
+    assert torch.equal(operator.to_dense()[dense == 0].count_nonzero(), torch.tensor(9))

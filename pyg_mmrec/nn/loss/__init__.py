@@ -4,6 +4,7 @@ from pyg_mmrec.nn.loss.bpr import bpr_loss
 from pyg_mmrec.nn.loss.club import CLUB
 from pyg_mmrec.nn.loss.contrast import info_nce, solosim_loss, symmetric_info_nce
 from pyg_mmrec.nn.loss.distance import negative_distance
+from pyg_mmrec.nn.loss.intent import intent_contrast, intent_kl, intent_overlap
 from pyg_mmrec.nn.loss.l2 import embedding_l2
 from pyg_mmrec.nn.loss.similarity import similarity_loss
 
@@ -12,6 +13,9 @@ __all__ = [
     "bpr_loss",
     "embedding_l2",
     "info_nce",
+    "intent_contrast",
+    "intent_kl",
+    "intent_overlap",
     "negative_distance",
     "similarity_loss",
     "solosim_loss",
