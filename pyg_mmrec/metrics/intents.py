@@ -24,7 +24,9 @@ def intent_recovery(found: Tensor, planted: Tensor) -> dict[str, float]:
         ValueError: If there are no users, or not equally many.
 
     Example:
-        >>> intent_recovery(torch.tensor([2, 2, 0, 1]), torch.tensor([0, 0, 1, 1]))
+        >>> import torch
+        >>> found = intent_recovery(torch.tensor([2, 2, 0, 1]), torch.tensor([0, 0, 1, 1]))
+        >>> {name: round(value, 6) for name, value in found.items()}
         {'nmi': 0.8, 'accuracy': 0.75}
     """
     group = found.argmax(1) if found.dim() == 2 else found

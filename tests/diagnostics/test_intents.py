@@ -9,7 +9,7 @@ from torch_geometric.data import HeteroData
 from pyg_mmrec.benchmark import prepare
 from pyg_mmrec.benchmark.prepare import Views
 from pyg_mmrec.datasets import AttributeShop
-from pyg_mmrec.diagnostics import intent_report
+from pyg_mmrec.diagnostics import IntentReport, intent_report
 from pyg_mmrec.models import LightGCN, Recommender, Representations
 from pyg_mmrec.typing import INTERACTS
 
@@ -37,6 +37,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[HeteroData, Views]:
 def test_planted_intents_are_recovered(shop: tuple[HeteroData, Views], tmp_path: Path) -> None:
     data, views = shop
     report = intent_report(Knows(1500, 300, data["user"].intent), data, views[2], folder=tmp_path)
+    assert isinstance(report, IntentReport)
     nmi = report.recovery.set_index("intents")["nmi"]
     assert nmi["model"] == pytest.approx(1)
     assert nmi["k-means on the truth"] < 1
@@ -48,6 +49,7 @@ def test_hits_by_the_intent_that_dominates(shop: tuple[HeteroData, Views]) -> No
     data, views = shop
     model = Knows(1500, 300, data["user"].intent)
     shift = intent_report(model, data, views[2]).shift.set_index("intent")
+    edges = data[INTERACTS].edge_index
     planted = {
         (user, item): intent
         for user, item, intent in zip(
