@@ -14,7 +14,7 @@ from torch_geometric.data import HeteroData
 from pyg_mmrec.diagnostics._plots import write_tables
 from pyg_mmrec.metrics import intent_recovery
 from pyg_mmrec.models import Recommender
-from pyg_mmrec.typing import INTERACTS, USER
+from pyg_mmrec.typing import INTERACTS, ITEM, USER
 from pyg_mmrec.utils import interactions
 
 
@@ -46,8 +46,9 @@ def intent_report(
     :class:`~pyg_mmrec.datasets.AttributeShop`.
 
     - **recovery**: :func:`~pyg_mmrec.metrics.intent_recovery` of each user's likeliest intent, over the users whose
-      dominant planted intent has at least ``min_share``; beside it what k-means makes of the planted preferences
-      themselves, with as many clusters as the model has intents, and the model's with the users shuffled.
+      dominant planted intent has at least ``min_share``; beside it what k-means makes of the planted probabilities of
+      all items (their square roots), with as many clusters as the model has intents, and the model's with the users
+      shuffled.
     - **shift**: the share of held-out interactions among a user's first 20 recommendations, by whether they come from
       the intent that dominates the user's train interactions or from another: the paper's intent overfitting.
 
@@ -70,7 +71,8 @@ def intent_report(
     if intent is None:
         raise ValueError(f"{type(model).__name__} has no intents to compare with the planted ones")
     clear, planted = data[USER].dominant_share >= min_share, data[USER].dominant_intent
-    clusters = KMeans(intent.size(1), n_init=10, random_state=seed).fit_predict(data[USER].preference.numpy())
+    likely = (data[USER].preference @ data[ITEM].affinity.t()).sqrt().numpy()  # Hellinger's distance, once squared
+    clusters = KMeans(intent.size(1), n_init=10, random_state=seed).fit_predict(likely)
     order = torch.randperm(int(clear.sum()), generator=torch.Generator().manual_seed(seed))
     found = {
         "model": intent[clear],

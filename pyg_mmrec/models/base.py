@@ -61,8 +61,8 @@ class Recommender(torch.nn.Module, ABC):
     #: Node types whose modal kNN graphs the model reads (see :class:`pyg_mmrec.transforms.ModalKNNGraph`).
     modal_graphs: ClassVar[tuple[str, ...]] = ()
 
-    #: What :meth:`loss` takes: ``'triplets'`` (:class:`~pyg_mmrec.typing.Triplets`) or ``'histories'``
-    #: (:class:`~pyg_mmrec.typing.Histories`).
+    #: What :meth:`loss` takes: ``'triplets'``, ``Triplets`` of interactions, or ``'histories'``, ``Histories`` of users
+    #: (``pyg_mmrec.typing``).
     batches: ClassVar[Batches] = "triplets"
 
     def __init__(self, num_users: int, num_items: int) -> None:

@@ -102,10 +102,10 @@ class MMIL(Recommender):
         distance_weight: :math:`\mu` (default: 0.01; the paper searches 1e-4 to 1).
         overlap_weight: :math:`\theta` (default: 0.01; likewise).
         overlap_form: See :func:`~pyg_mmrec.nn.loss.intent_overlap`.
-        contrast_weight: :math:`\gamma` (default: 0.01; likewise).
+        contrast_weight: :math:`\gamma` (default: 1e-4; likewise; a sum over the intents, it outweighs the rest at 0.01).
         temperature: :math:`\tau` of the contrast (default: 0.5; the paper searches 0.005 to 50).
-        assignment_temperature: :math:`\tau_s`, and
-        distance: the distance of Eq. 4; see :class:`~pyg_mmrec.nn.SoftIntents`.
+        assignment_temperature: :math:`\tau_s` of Eq. 4 (default: 0.2; none is published).
+        distance: Distance of Eq. 4, see :class:`~pyg_mmrec.nn.SoftIntents`.
         keep: Share of a history in each of the two parts that are contrasted (default: 0.5).
         hidden_share: Share of a history that is hidden and predicted (default: 0.5).
         num_negatives: Negative items for each hidden one (default: 1).
@@ -138,7 +138,7 @@ class MMIL(Recommender):
         distance_weight: float = 0.01,
         overlap_weight: float = 0.01,
         overlap_form: Literal["squared", "printed"] = "squared",
-        contrast_weight: float = 0.01,
+        contrast_weight: float = 1e-4,
         temperature: float = 0.5,
         assignment_temperature: float = 0.2,
         distance: Literal["cosine", "euclid"] = "cosine",

@@ -100,9 +100,10 @@ class IntentAttention(torch.nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the three maps anew."""
-        for lin in (self.query, self.key, self.value):
+        """Draws the maps of queries and keys anew; values start as they are, so that an intent starts as a mean."""
+        for lin in (self.query, self.key):
             torch.nn.init.xavier_uniform_(lin.weight)
+        torch.nn.init.eye_(self.value.weight)
 
     def forward(self, table: Tensor, row: Tensor, ptr: Tensor, intent: Tensor) -> tuple[Tensor, Tensor]:
         """What each intent reads from each history, and how it attends to the entries."""
@@ -152,8 +153,8 @@ class MultiIntentExtractor(torch.nn.Module):
             (default: True).
         modal_awareness: Whether intents read histories, or :math:`\mathbf{h}_u^k` is intent k itself and
             :math:`\mathbf{r}_u` is even (default: True).
-        temperature: :math:`\tau_s`, and
-        distance: the distance of Eq. 4; see :class:`SoftIntents`.
+        temperature: :math:`\tau_s` of Eq. 4 (default: 0.2; none is published).
+        distance: Distance of Eq. 4, see :class:`SoftIntents`.
 
     Raises:
         ValueError: If an argument is out of range.

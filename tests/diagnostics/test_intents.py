@@ -52,9 +52,7 @@ def test_hits_by_the_intent_that_dominates(shop: tuple[HeteroData, Views]) -> No
     edges = data[INTERACTS].edge_index
     planted = {
         (user, item): intent
-        for user, item, intent in zip(
-            *data[INTERACTS].edge_index.tolist(), data[INTERACTS].intent.tolist(), strict=True
-        )
+        for (user, item), intent in zip(edges.t().tolist(), data[INTERACTS].intent.tolist(), strict=True)
     }
     counts = torch.zeros(1500, 8)
     for pair in views[2][INTERACTS].edge_index.t().tolist():
