@@ -30,7 +30,7 @@ from pyg_mmrec.transforms import ModalKNNGraph, RandomSplit
 from pyg_mmrec.typing import Triplets
 
 NUM_USERS, NUM_ITEMS = 60, 40
-MODELS = "BM3, BPRMF, DRepMRec, FREEDOM, LightGCN, MGCN, Popularity, SEA, VBPR, WithBMA, WithSEA"
+MODELS = "BM3, BPRMF, DRepMRec, FREEDOM, LightGCN, MGCN, MMIL, Popularity, SEA, VBPR, WithBMA, WithSEA"
 COMMANDS = ("train", "evaluate", "recommend", "compare", "datasets")
 
 

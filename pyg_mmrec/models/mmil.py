@@ -40,6 +40,9 @@ from pyg_mmrec.utils.checks import (
 #: The channel of ID embeddings, the paper's attribute modality, beside those of the modalities.
 ID = "id"
 
+#: Where the scale starts: vectors have a length of about one, and logits of one at most would not tell items apart.
+START_SCALE = 10.0
+
 #: Users whose vectors are computed at a time, and pairs that the perceptron scores at a time.
 USERS_AT_ONCE, PAIRED_AT_ONCE = 4096, 2**18
 
@@ -102,7 +105,7 @@ class MMIL(Recommender):
         distance_weight: :math:`\mu` (default: 0.01; the paper searches 1e-4 to 1).
         overlap_weight: :math:`\theta` (default: 0.01; likewise).
         overlap_form: See :func:`~pyg_mmrec.nn.loss.intent_overlap`.
-        contrast_weight: :math:`\gamma` (default: 1e-4; likewise; a sum over the intents, it outweighs the rest at 0.01).
+        contrast_weight: :math:`\gamma` (default: 1e-4; likewise; a sum over intents, it outweighs the rest at 0.01).
         temperature: :math:`\tau` of the contrast (default: 0.5; the paper searches 0.005 to 50).
         assignment_temperature: :math:`\tau_s` of Eq. 4 (default: 0.2; none is published).
         distance: Distance of Eq. 4, see :class:`~pyg_mmrec.nn.SoftIntents`.
@@ -205,7 +208,7 @@ class MMIL(Recommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws everything anew; the weights of the channels start even, biases at zero, the scale at one."""
+        """Draws everything anew; the weights of the channels start even, biases at zero."""
         for module in (self.user_emb, self.item_emb, self.extractor):
             module.reset_parameters()
         for module in (*self.encoder.values(), *self.predictor):
@@ -215,7 +218,7 @@ class MMIL(Recommender):
         torch.nn.init.zeros_(self.item_weight)
         torch.nn.init.zeros_(self.item_bias)
         if self.scale is not None:
-            torch.nn.init.ones_(self.scale)
+            torch.nn.init.constant_(self.scale, START_SCALE)
 
     @torch.no_grad()
     def start_from(self, data: HeteroData) -> None:
