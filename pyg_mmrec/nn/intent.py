@@ -100,10 +100,12 @@ class IntentAttention(torch.nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the maps of queries and keys anew; values start as they are, so that an intent starts as a mean."""
+        """Draws the maps anew; that of the values near the identity, so that an intent starts near a history's mean."""
         for lin in (self.query, self.key):
             torch.nn.init.xavier_uniform_(lin.weight)
-        torch.nn.init.eye_(self.value.weight)
+        with torch.no_grad():
+            torch.nn.init.xavier_uniform_(self.value.weight, gain=0.1)
+            self.value.weight += torch.eye(self.value.weight.size(0))
 
     def forward(self, table: Tensor, row: Tensor, ptr: Tensor, intent: Tensor) -> tuple[Tensor, Tensor]:
         """What each intent reads from each history, and how it attends to the entries."""
