@@ -33,7 +33,8 @@ class Trainer:
             value (default: 20).
         evaluate_every: Validate after every so many epochs, and after the last (default: 1).
         monitor: The validation metric that selects (default: ``'recall@20'``).
-        batch_size: Interactions in a batch, over all processes (default: 2048).
+        batch_size: Interactions in a batch, or users where a model is trained on histories, over all processes
+            (default: 2048).
         learning_rate: Of Adam (default: 1e-3).
         seed: Of batches, negatives, per-epoch graphs and dropout.
         evaluator: Its metrics must include ``monitor``; by default an :class:`~pyg_mmrec.evaluation.Evaluator`.
