@@ -25,9 +25,10 @@ on a smaller set chose (`carried_over` in the same file), and all models are tra
 higher learning rate and validation after every fifth epoch. Published figures are other authors' and were selected in
 their own way. `FREEDOM-graph` is FREEDOM without modal losses: it reads the item graphs alone. On `baby` the item
 graphs are those of the published features; the features themselves are spectral stand-ins for them, so models that read
-features (VBPR, FREEDOM with modal losses) are not comparable with published figures there. `SEA-none` is SEA without
-alignment and distancing; on `baby` SEA aligns among 2,048 items drawn for each batch, on `tiktok` among all. `VBPR-large-batches` and `FREEDOM-large-batches` are trained like `VBPR+SEA` and
-`FREEDOM+SEA`, to be compared with these, and `VBPR-bf16` and `FREEDOM-bf16` are the same in mixed precision.
+features (VBPR, FREEDOM with modal losses, SEA) are not comparable with published figures there. `SEA-none` is SEA
+without alignment and distancing; on `baby` SEA aligns among 2,048 items drawn for each batch, on `tiktok` among all.
+`VBPR-large-batches` and `FREEDOM-large-batches` are trained like `VBPR+SEA` and `FREEDOM+SEA`, to be compared with
+these, and `VBPR-bf16` and `FREEDOM-bf16` are the same in mixed precision.
 """
 
 SHOP = """

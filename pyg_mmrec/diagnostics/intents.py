@@ -42,8 +42,8 @@ def intent_report(
 ) -> IntentReport:
     """Compares a model's intents with those that users were drawn from.
 
-    Made for "MMIL", and works for every model whose :class:`~pyg_mmrec.models.Representations` fill ``intent``, on
-    :class:`~pyg_mmrec.datasets.AttributeShop`.
+    Made for "Multimodal-aware Multi-intention Learning for Recommendation", and works for every model whose
+    :class:`~pyg_mmrec.models.Representations` fill ``intent``, on :class:`~pyg_mmrec.datasets.AttributeShop`.
 
     - **recovery**: :func:`~pyg_mmrec.metrics.intent_recovery` of each user's likeliest intent, over the users whose
       dominant planted intent has at least ``min_share``; beside it what k-means makes of the planted probabilities of

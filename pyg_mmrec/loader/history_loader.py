@@ -102,7 +102,11 @@ class HistoryLoader:
             yield Histories(part, ptr, self.item[entry], shown, negative[entry[shown]])
 
     def share(self, step: int) -> float:
-        """What this process's mean over a batch's users weighs, as in :meth:`TripletLoader.share`."""
+        """What this process's mean over a batch's users weighs, as in :meth:`TripletLoader.share`.
+
+        A mean over hidden items is weighed by users too, so that on several processes it is that of one only where
+        all users hide equally many.
+        """
         size = min(self.batch_size, self.num_examples - step * self.batch_size)
         return len(range(self.rank, size, self.world_size)) * self.world_size / size
 

@@ -7,7 +7,7 @@ from pyg_mmrec.models.drepmrec import DRepMRec
 from pyg_mmrec.models.freedom import FREEDOM
 from pyg_mmrec.models.lightgcn import LightGCN
 from pyg_mmrec.models.mgcn import MGCN
-from pyg_mmrec.models.mmil import MMIL
+from pyg_mmrec.models.mmil import MMIL, Explanation
 from pyg_mmrec.models.popularity import Popularity
 from pyg_mmrec.models.sea import SEA
 from pyg_mmrec.models.vbpr import VBPR
@@ -23,6 +23,7 @@ __all__ = [
     "SEA",
     "VBPR",
     "DRepMRec",
+    "Explanation",
     "LightGCN",
     "Popularity",
     "Recommender",

@@ -59,7 +59,7 @@ class Explanation(NamedTuple):
 class MMIL(Recommender):
     r"""MMIL: several intents for each user, seen through modalities.
 
-    From "MMIL: A Novel Multimodal Multi-Intention Learning Recommendation" (Yang et al., 2024).
+    From "Multimodal-aware Multi-intention Learning for Recommendation" (MMIL, 2024).
 
     Items have a channel for each modality, a linear map of standardised features passed over its kNN graph, and one for
     their ID, LightGCN over the user-item graph; rows have length one. What a user intends and what its vector

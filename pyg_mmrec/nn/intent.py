@@ -17,7 +17,8 @@ from pyg_mmrec.utils.checks import check_choice, check_flag, check_int, check_po
 class SoftIntents(torch.nn.Module):
     r"""Learnable intents and how likely each is for a sample.
 
-    From "MMIL" (Eq. 4). With :math:`f` a linear map and rows of length one,
+    From "Multimodal-aware Multi-intention Learning for Recommendation" (Eq. 4). With :math:`f`
+    a linear map and rows of length one,
 
     .. math::
         s^k = \frac{\exp(-g(f(\mathbf{z}), \mathbf{i}_k))}{\sum_{k'} \exp(-g(f(\mathbf{z}), \mathbf{i}_{k'}))},
@@ -76,8 +77,8 @@ class SoftIntents(torch.nn.Module):
 class IntentAttention(torch.nn.Module):
     r"""What each intent reads from a history.
 
-    From "MMIL" (Eq. 10), with the intents :math:`\mathbf{I}` as queries and a history's embeddings
-    :math:`\mathbf{e}` as keys and values:
+    From "Multimodal-aware Multi-intention Learning for Recommendation" (Eq. 10), with the intents :math:`\mathbf{I}` as
+    queries and a history's embeddings :math:`\mathbf{e}` as keys and values:
 
     .. math::
         \mathbf{V} = \mathrm{softmax}\Big(\frac{(\mathbf{I} \mathbf{W}_q)(\mathbf{e} \mathbf{W}_k)^\top}{\sqrt{d}}
@@ -135,8 +136,8 @@ class _Part(NamedTuple):
 class MultiIntentExtractor(torch.nn.Module):
     r"""Users' intents, seen through the channels of their histories.
 
-    From "MMIL" (Eq. 4, 9 to 11 and 14). With :math:`\bar{\mathbf{e}}_u^m` the mean of channel m over a history and
-    :math:`\mathbf{e}_u` the user's own embedding,
+    From "Multimodal-aware Multi-intention Learning for Recommendation" (Eq. 4, 9 to 11 and 14). With
+    :math:`\bar{\mathbf{e}}_u^m` the mean of channel m over a history and :math:`\mathbf{e}_u` the user's own embedding,
 
     .. math::
         \mathbf{s}_u &= \mathrm{SoftIntents}(\mathbf{e}_u + \bar{\mathbf{e}}_u^1), \quad

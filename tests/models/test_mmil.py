@@ -10,7 +10,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.evaluation import Evaluator
-from pyg_mmrec.models import MMIL
+from pyg_mmrec.models import MMIL, Explanation
 from pyg_mmrec.nn.loss import intent_contrast
 from pyg_mmrec.training import Trainer
 from pyg_mmrec.typing import INTERACTS, Histories, similar
@@ -236,11 +236,24 @@ class TestMMIL(FeatureModelTests):
         torch.testing.assert_close(model.mean_image, x.mean(0))
         torch.testing.assert_close(model.deviation_image[1:], x.std(0, correction=0)[1:])
 
+    def test_a_batch_of_single_items_is_trained_on(self, tiny_data: HeteroData) -> None:
+        batch = Histories(
+            torch.tensor([3, 5]),
+            torch.tensor([0, 1, 2]),
+            torch.tensor([1, 2]),
+            torch.tensor([False, False]),
+            torch.zeros(0, 1, dtype=torch.long),
+        )
+        losses = self.drawn(tiny_data, contrast_weight=1.0).loss(tiny_data, batch)
+        assert losses["bce"].item() == losses["contrast"].item() == 0
+        assert all(value.isfinite() for value in losses.values())
+
     def test_explanations(self, tiny_data: HeteroData) -> None:
         model = self.drawn(tiny_data)
         edges = tiny_data[INTERACTS].edge_index
         for user in (0, 17):
             why = model.explain(tiny_data, user)
+            assert isinstance(why, Explanation)
             assert sorted(why.item.tolist()) == sorted(edges[1][edges[0] == user].tolist())
             torch.testing.assert_close(why.intent, model(tiny_data).intent[user].detach())
             assert list(why.modality) == ["id", "image", "text"]

@@ -459,4 +459,4 @@ def test_everything_is_checked() -> None:
         "default_graph_weights",
     }
     trained = {name for name in models.__all__ if isinstance(getattr(models, name), type)}
-    assert trained - {"Popularity", "Recommender", "Representations", "UserItem"} == set(MODELS)
+    assert trained - {"Explanation", "Popularity", "Recommender", "Representations", "UserItem"} == set(MODELS)

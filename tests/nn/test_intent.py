@@ -70,6 +70,12 @@ def test_other_users_are_no_negatives() -> None:
     torch.testing.assert_close(intent_contrast(one, other), torch.stack(alone).mean())
 
 
+def test_contrast_of_nobody_is_zero() -> None:
+    one = torch.zeros(0, 4, 5, requires_grad=True)
+    intent_contrast(one, one).backward()
+    assert intent_contrast(one, one).item() == 0
+
+
 @pytest.mark.parametrize("distance", ["cosine", "euclid"])
 def test_assignments_equal_eq_4(distance: str) -> None:
     module, z = SoftIntents(4, 3, temperature=0.5, distance=distance).double(), torch.randn(6, 3).double()  # type: ignore[arg-type]

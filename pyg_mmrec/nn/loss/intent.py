@@ -13,7 +13,8 @@ from torch import Tensor
 def intent_kl(assignment: Tensor, of: Literal["users", "batch"] = "users") -> Tensor:
     r"""Kullback-Leibler divergence of intent assignments from the uniform distribution.
 
-    From "MMIL" (Eq. 16; Eq. 17 leaves the constant out), with :math:`s_j^k` the probability of intent k for user j:
+    From "Multimodal-aware Multi-intention Learning for Recommendation" (Eq. 16; Eq. 17 leaves the constant out), with
+    :math:`s_j^k` the probability of intent k for user j:
 
     .. math::
         D_{KL} = \frac{1}{N} \sum_{j=1}^N \sum_{k=1}^K s_j^k (\log s_j^k + \log K)
@@ -38,7 +39,7 @@ def intent_kl(assignment: Tensor, of: Literal["users", "batch"] = "users") -> Te
 def intent_overlap(intent: Tensor, form: Literal["squared", "printed"] = "squared") -> Tensor:
     r"""How much intents overlap, the constraint that keeps them apart.
 
-    From "MMIL" (Eq. 6):
+    From "Multimodal-aware Multi-intention Learning for Recommendation" (Eq. 6):
 
     .. math::
         \mathcal{L}_c = \sum_{m=1}^K \sum_{n=m+1}^K \cos(\mathbf{i}_m, \mathbf{i}_n)^2
@@ -63,15 +64,16 @@ def intent_overlap(intent: Tensor, form: Literal["squared", "printed"] = "square
 def intent_contrast(one: Tensor, other: Tensor, temperature: float = 0.5) -> Tensor:
     r"""Contrast of a user's intents between two views of its history.
 
-    From "MMIL" (Eq. 13). For each intent the same intent of the other view is the positive, and the
-    :math:`K - 1` other intents of each view are the :math:`2K - 2` negatives; other users are none:
+    From "Multimodal-aware Multi-intention Learning for Recommendation" (Eq. 13). For each intent the same intent of the
+    other view is the positive, and the :math:`K - 1` other intents of each view are the :math:`2K - 2` negatives; other
+    users are none:
 
     .. math::
         \mathcal{L}_{cl} = -\sum_k \ln \frac{\exp(\cos(\mathbf{h}'_k, \mathbf{h}''_k) / \tau)}
         {\exp(\cos(\mathbf{h}'_k, \mathbf{h}''_k) / \tau) + \sum_{j \neq k} \big(
         \exp(\cos(\mathbf{h}'_k, \mathbf{h}''_j) / \tau) + \exp(\cos(\mathbf{h}'_k, \mathbf{h}'_j) / \tau) \big)}
 
-    and the same with the views exchanged, averaged over the users.
+    and the same with the views exchanged, averaged over the users; 0 without any.
 
     Args:
         one: ``[num_users, num_intents, channels]``.
@@ -91,4 +93,4 @@ def intent_contrast(one: Tensor, other: Tensor, temperature: float = 0.5) -> Ten
     for view, between in ((one, across), (other, across.mT)):
         within = (view @ view.mT).masked_fill(same, -torch.inf)
         total = total + (torch.cat([between, within], dim=-1).logsumexp(-1) - positive).sum(-1)
-    return total.mean()
+    return total.sum() / max(1, total.numel())
