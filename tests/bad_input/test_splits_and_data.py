@@ -22,6 +22,7 @@ from pyg_mmrec.models import (
     BPRMF,
     FREEDOM,
     MGCN,
+    MMIL,
     SEA,
     VBPR,
     DRepMRec,
@@ -36,7 +37,7 @@ from pyg_mmrec.transforms import LabelSplit, ModalKNNGraph, RandomSplit, UserMod
 from pyg_mmrec.typing import INTERACTS, similar
 
 Views = tuple[HeteroData, HeteroData, HeteroData]
-WITH_FEATURES = [VBPR, BM3, FREEDOM, MGCN, SEA, DRepMRec, WithSEA, WithBMA]
+WITH_FEATURES = [VBPR, BM3, FREEDOM, MGCN, MMIL, SEA, DRepMRec, WithSEA, WithBMA]
 MODELS: list[type[Recommender]] = [Popularity, BPRMF, LightGCN, *WITH_FEATURES]
 GRAPH = similar("item", "image")
 EVALUATOR = Evaluator(["recall@3"])
@@ -178,7 +179,7 @@ def test_one_modality_where_two_are_needed(cls: type[Recommender], views: Views)
         build(cls, views[0])
 
 
-@pytest.mark.parametrize("cls", [FREEDOM, MGCN, SEA, DRepMRec])
+@pytest.mark.parametrize("cls", [FREEDOM, MGCN, MMIL, SEA, DRepMRec])
 def test_item_graphs_that_are_missing(cls: type[Recommender], views: Views) -> None:
     for name in ("image", "text"):
         del views[0][similar("item", name)]
