@@ -16,8 +16,7 @@ def require_matplotlib() -> None:
 
 
 def write_tables(folder: str | Path, tables: Mapping[str, pd.DataFrame]) -> Path:
-    """Writes each table as ``<name>.csv``; returns the folder, for the plots that need matplotlib."""
-    require_matplotlib()
+    """Writes each table as ``<name>.csv``; returns the folder."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():

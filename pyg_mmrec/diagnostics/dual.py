@@ -42,6 +42,7 @@ class DualReport(NamedTuple):
         Raises:
             ImportError: If matplotlib is not installed.
         """
+        require_matplotlib()
         folder = write_tables(folder, self._asdict())
         _plot_ranking(self.ranking, folder / "ranking.png")
         _plot_tsne(self.tsne, folder / "tsne.png")

@@ -15,7 +15,7 @@ from pyg_mmrec.diagnostics._plots import write_tables
 from pyg_mmrec.metrics import intent_recovery
 from pyg_mmrec.models import Recommender
 from pyg_mmrec.typing import INTERACTS, ITEM, USER
-from pyg_mmrec.utils import interactions
+from pyg_mmrec.utils import interactions, num_users_items
 
 
 class IntentReport(NamedTuple):
@@ -61,7 +61,7 @@ def intent_report(
         seed: Of k-means and of the shuffle.
 
     Raises:
-        ValueError: If the data carry no planted truth, or the model has no intents.
+        ValueError: If the data carry no planted truth, or the model has no intents, or the view is of another graph.
     """
     if "dominant_intent" not in data[USER] or "intent" not in data[INTERACTS]:
         raise ValueError("the data carry no planted truth, data['user'].dominant_intent and the interactions' intent")
@@ -109,7 +109,11 @@ def _shift(model: Recommender, data: HeteroData, heldout: HeteroData, k: int = 2
 def _planted(data: HeteroData, edges: Tensor) -> Tensor:
     """The intents that some interactions were drawn from."""
     user, item = interactions(data)
-    width = int(item.max()) + 1
+    width = num_users_items(data)[1]
     key, order = (user * width + item).sort()
-    intent: Tensor = data[INTERACTS].intent[order[torch.searchsorted(key, edges[0] * width + edges[1])]]
+    wanted = edges[0] * width + edges[1]
+    place = torch.searchsorted(key, wanted).clamp_max(key.numel() - 1)
+    if not torch.equal(key[place], wanted):
+        raise ValueError("'heldout' has interactions that 'data' lacks: give the graph that it was split from")
+    intent: Tensor = data[INTERACTS].intent[order[place]]
     return intent

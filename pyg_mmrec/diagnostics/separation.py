@@ -59,6 +59,7 @@ class SeparationReport(NamedTuple):
         Raises:
             ImportError: If matplotlib is not installed.
         """
+        require_matplotlib()
         folder = write_tables(folder, self._asdict())
         _plot_tsne(self.tsne, folder / "tsne.png")
         if len(self.probes):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_mmrec.loader._shared import SharedBatches
 from pyg_mmrec.typing import INTERACTS, Histories
 from pyg_mmrec.utils import NegativeSampler, csr_entries, num_users_items, to_csr
 from pyg_mmrec.utils.checks import check_between, check_int
@@ -16,12 +16,14 @@ from pyg_mmrec.utils.hetero import checked_edges
 from pyg_mmrec.utils.seeds import derive_seed
 
 
-class HistoryLoader:
+class HistoryLoader(SharedBatches):
     """Deals the users out to batches, anew in each epoch, each with its train items, of which some are hidden.
 
     What a model builds a user's vector from is what is shown, what it predicts is what is hidden: the item that is
     predicted is never in its own history. The order, the split and the negative items follow from ``(seed, epoch)``
-    alone, whatever the batch size. Users without train items are left out; those with one item keep it.
+    alone, whatever the batch size. Users without train items are left out; those with one item keep it. On several
+    processes a mean over hidden items is weighed by users too, so that it is that of one process only where all users
+    hide equally many.
 
     Args:
         data: The train view; histories are its ``edge_index``.
@@ -58,11 +60,9 @@ class HistoryLoader:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        check_int(1, batch_size=batch_size, num_negatives=num_negatives, world_size=world_size)
-        check_int(0, seed=seed, rank=rank)
+        super().__init__(batch_size, seed, rank, world_size)
+        check_int(1, num_negatives=num_negatives)
         check_between(hidden_share=hidden_share)
-        if rank >= world_size:
-            raise ValueError(f"'rank' must lie in 0..{world_size - 1}, below 'world_size' (got {rank})")
         edge_index = checked_edges(data, INTERACTS).unique(dim=1)
         num_users, num_items = num_users_items(data)
         self.ptr, self.item = to_csr(edge_index[0], edge_index[1], num_users)
@@ -74,15 +74,8 @@ class HistoryLoader:
         self.user = count.nonzero().flatten()
         self.num_examples = int(self.user.numel())
         self.negatives = NegativeSampler(edge_index, num_users, num_items)
-        self.batch_size = batch_size
-        self.seed = seed
         self.hidden_share = hidden_share
         self.num_negatives = num_negatives
-        self.rank = rank
-        self.world_size = world_size
-
-    def __len__(self) -> int:
-        return math.ceil(self.num_examples / self.batch_size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Histories]:
         """The batches of an epoch, from batch ``start`` on."""
@@ -92,23 +85,12 @@ class HistoryLoader:
         negative = self.item.new_zeros(self.item.numel(), self.num_negatives)
         owner = self.row[hidden].repeat_interleave(self.num_negatives)
         negative[hidden] = self.negatives(owner, generator).view(-1, self.num_negatives)
-        for step, first in enumerate(range(start * self.batch_size, user.numel(), self.batch_size), start):
-            part = user[first + self.rank : first + self.batch_size : self.world_size]
-            if self.share(step) == 0:
-                part = user[first : first + 1]
-            row, entry = csr_entries(self.ptr, part)
-            ptr = torch.nn.functional.pad(torch.bincount(row, minlength=part.numel()).cumsum(0), (1, 0))
+        for part in self._parts(start):
+            chosen = user[part]
+            row, entry = csr_entries(self.ptr, chosen)
+            ptr = torch.nn.functional.pad(torch.bincount(row, minlength=chosen.numel()).cumsum(0), (1, 0))
             shown = hidden[entry]
-            yield Histories(part, ptr, self.item[entry], shown, negative[entry[shown]])
-
-    def share(self, step: int) -> float:
-        """What this process's mean over a batch's users weighs, as in :meth:`TripletLoader.share`.
-
-        A mean over hidden items is weighed by users too, so that on several processes it is that of one only where
-        all users hide equally many.
-        """
-        size = min(self.batch_size, self.num_examples - step * self.batch_size)
-        return len(range(self.rank, size, self.world_size)) * self.world_size / size
+            yield Histories(chosen, ptr, self.item[entry], shown, negative[entry[shown]])
 
     def _split(self, generator: torch.Generator) -> Tensor:
         """``[num_entries]`` bool, which are hidden: of each user the first ones in a random order."""

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
 from torch_geometric.data import HeteroData
 
+from pyg_mmrec.loader._shared import SharedBatches
 from pyg_mmrec.typing import INTERACTS, Triplets
 from pyg_mmrec.utils import num_users_items
-from pyg_mmrec.utils.checks import check_int
 from pyg_mmrec.utils.hetero import checked_edges
 from pyg_mmrec.utils.negatives import NegativeSampler
 from pyg_mmrec.utils.seeds import derive_seed
 
 
-class TripletLoader:
+class TripletLoader(SharedBatches):
     """One pass over the train interactions in random order, with one negative for each, drawn anew every epoch.
 
     The order of the batches and the negatives follow from ``(seed, epoch)`` alone, so an interrupted epoch can be
@@ -47,10 +46,7 @@ class TripletLoader:
     def __init__(
         self, data: HeteroData, batch_size: int = 2048, seed: int = 0, *, rank: int = 0, world_size: int = 1
     ) -> None:
-        check_int(1, batch_size=batch_size, world_size=world_size)
-        check_int(0, seed=seed, rank=rank)
-        if rank >= world_size:
-            raise ValueError(f"'rank' must lie in 0..{world_size - 1}, below 'world_size' (got {rank})")
+        super().__init__(batch_size, seed, rank, world_size)
         edge_index = checked_edges(data, INTERACTS)
         labelled = "edge_label_index" in data[INTERACTS]
         self.user, self.item = checked_edges(data, INTERACTS, "edge_label_index") if labelled else edge_index
@@ -59,13 +55,6 @@ class TripletLoader:
             raise ValueError("the data has no train interactions: check the split's labels")
         num_users, num_items = num_users_items(data)
         self.negatives = NegativeSampler(edge_index, num_users, num_items)
-        self.batch_size = batch_size
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-
-    def __len__(self) -> int:
-        return math.ceil(self.num_examples / self.batch_size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Triplets]:
         """The batches of an epoch, from batch ``start`` on."""
@@ -73,20 +62,8 @@ class TripletLoader:
         perm = torch.randperm(self.user.numel(), generator=generator).to(self.user.device)
         user, pos_item = self.user[perm], self.item[perm]
         neg_item = self.negatives(user, generator)
-        for step, first in enumerate(range(start * self.batch_size, user.numel(), self.batch_size), start):
-            part = slice(first + self.rank, first + self.batch_size, self.world_size)
-            if self.share(step) == 0:
-                part = slice(first, first + 1)
+        for part in self._parts(start):
             yield Triplets(user[part], pos_item[part], neg_item[part])
-
-    def share(self, step: int) -> float:
-        """What this process's mean over a batch weighs, so that the mean over the processes is that over all of it.
-
-        It is 1 where all processes have equally many interactions, and 0 where the last batch has none left for this
-        one, which then gets another's.
-        """
-        size = min(self.batch_size, self.num_examples - step * self.batch_size)
-        return len(range(self.rank, size, self.world_size)) * self.world_size / size
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.num_examples} interactions, batch_size={self.batch_size})"

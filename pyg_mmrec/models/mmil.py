@@ -99,13 +99,13 @@ class MMIL(Recommender):
         intent_learning: Whether there are intents, or the fused history means predict (default: True).
         modal_awareness: Whether intents read histories through modalities, or are what they are for all users, who are
             then not contrasted (default: True).
-        kl_weight: Weight of :math:`\mathcal{L}_{kl}` (default: 0.1; 1 is printed, which flattens the intents).
+        kl_weight: Weight of :math:`\mathcal{L}_{kl}` (default: 0.1; 1 is printed).
         kl_of: ``'users'``, each user's divergence (default), or ``'batch'``, that of their mean; see
             :func:`~pyg_mmrec.nn.loss.intent_kl`.
         distance_weight: :math:`\mu` (default: 0.01; the paper searches 1e-4 to 1).
         overlap_weight: :math:`\theta` (default: 0.01; likewise).
         overlap_form: See :func:`~pyg_mmrec.nn.loss.intent_overlap`.
-        contrast_weight: :math:`\gamma` (default: 1e-4; likewise; a sum over intents, it outweighs the rest at 0.01).
+        contrast_weight: :math:`\gamma` (default: 1e-4; likewise; the term is a sum over intents).
         temperature: :math:`\tau` of the contrast (default: 0.5; the paper searches 0.005 to 50).
         assignment_temperature: :math:`\tau_s` of Eq. 4 (default: 0.2; none is published).
         distance: Distance of Eq. 4, see :class:`~pyg_mmrec.nn.SoftIntents`.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -74,5 +75,9 @@ def test_what_cannot_be_compared(shop: tuple[HeteroData, Views], tiny_data: Hete
     data, views = shop
     with pytest.raises(ValueError, match=r"^LightGCN has no intents to compare with the planted ones$"):
         intent_report(LightGCN(1500, 300), data, views[2])
+    other = copy.copy(views[2])
+    other[INTERACTS].edge_label_index = torch.ones(1500, 300).nonzero().t()
+    with pytest.raises(ValueError, match=r"^'heldout' has interactions that 'data' lacks: "):
+        intent_report(Knows(1500, 300, data["user"].intent), data, other)
     with pytest.raises(ValueError, match=r"^the data carry no planted truth, data\['user'\].dominant_intent and "):
         intent_report(LightGCN(40, 30), tiny_data, tiny_data)
