@@ -747,8 +747,10 @@ def test_cache_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.warns(UserWarning, match=r"cannot be written .* pass another 'cache_dir'") as record:
         dataset = MMRecDataset(tmp_path, "toy", cache_dir=tmp_path / "file")
-    assert len(record) == 1
-    assert record[0].filename == __file__
+    # Whatever else is collected meanwhile, such as another test's unclosed socket, may warn as well.
+    ours = [warning for warning in record if "cannot be written" in str(warning.message)]
+    assert len(ours) == 1
+    assert ours[0].filename == __file__
     assert edges(dataset[0]) == [row[:2] for row in ROWS]
 
 
