@@ -196,6 +196,17 @@ class Recommender(torch.nn.Module, ABC):
         self.check_data(data)
         return data
 
+    def start_epoch(self, data: HeteroData, epoch: int, generator: torch.Generator) -> None:
+        """Changes the model before an epoch's first batch; by default not at all.
+
+        Not called again where a stopped epoch goes on: what it changes must be parameters or buffers.
+
+        Args:
+            data: The training graph, whole.
+            epoch: The epoch's number, from 0.
+            generator: Source of all randomness.
+        """
+
     def auxiliary_parameters(self) -> Iterator[torch.nn.Parameter]:
         """Parameters of inner estimators, trained on :meth:`auxiliary_loss` before each step and not by it."""
         return iter(())

@@ -112,6 +112,9 @@ class MMIL(Recommender):
         keep: Share of a history in each of the two parts that are contrasted (default: 0.5).
         hidden_share: Share of a history that is hidden and predicted (default: 0.5).
         num_negatives: Negative items for each hidden one (default: 1).
+        warmup_epochs: Epochs before the intents are put at the k-means centres of the users' samples
+            (:meth:`~pyg_mmrec.nn.SoftIntents.place`) and the losses of the intents begin (default: 10; the paper does
+            not say how intents start). None draws them at random and has the losses from the start.
 
     Raises:
         ValueError: If there is no modality, or an argument is out of range; in ``forward``, if the data lacks the item
@@ -148,6 +151,7 @@ class MMIL(Recommender):
         keep: float = 0.5,
         hidden_share: float = 0.5,
         num_negatives: int = 1,
+        warmup_epochs: int | None = 10,
     ) -> None:
         super().__init__(num_users, num_items)
         check_channels(in_channels)
@@ -158,6 +162,8 @@ class MMIL(Recommender):
             raise ValueError(f"a modality cannot be called '{ID}', which is the channel of the ID embeddings")
         check_int(1, hidden_channels=hidden_channels, num_negatives=num_negatives)
         check_int(0, num_layers=num_layers, num_item_layers=num_item_layers)
+        if warmup_epochs is not None:
+            check_int(0, warmup_epochs=warmup_epochs)
         check_flag(residual=residual)
         check_choice(("inner", "mlp"), head=head)
         check_choice(("users", "batch"), kl_of=kl_of)
@@ -179,6 +185,7 @@ class MMIL(Recommender):
         self.contrast_weight, self.temperature = contrast_weight, temperature
         self.assignment_temperature, self.distance = assignment_temperature, distance
         self.keep, self.hidden_share, self.num_negatives = keep, hidden_share, num_negatives
+        self.warmup_epochs = warmup_epochs
 
         d, channels = hidden_channels, [ID, *in_channels]
         self.user_emb = XavierEmbedding(num_users, d)
@@ -205,6 +212,7 @@ class MMIL(Recommender):
         for name, width in in_channels.items():
             self.register_buffer(f"mean_{name}", torch.zeros(width))
             self.register_buffer(f"deviation_{name}", torch.ones(width))
+        self.register_buffer("warm", torch.zeros((), dtype=torch.bool))  # whether the losses of the intents count
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -219,6 +227,7 @@ class MMIL(Recommender):
         torch.nn.init.zeros_(self.item_bias)
         if self.scale is not None:
             torch.nn.init.constant_(self.scale, START_SCALE)
+        self.get_buffer("warm").fill_(self.warmup_epochs is None)
 
     @torch.no_grad()
     def start_from(self, data: HeteroData) -> None:
@@ -229,6 +238,20 @@ class MMIL(Recommender):
             deviation, mean = torch.std_mean(x[masks[name]] if name in masks else x, dim=0, correction=0)
             self.get_buffer(f"mean_{name}").copy_(mean)
             self.get_buffer(f"deviation_{name}").copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+
+    @torch.no_grad()
+    def start_epoch(self, data: HeteroData, epoch: int, generator: torch.Generator) -> None:
+        """After the warm-up, places the intents; they stay as drawn where fewer users than intents have a history."""
+        intents = self.extractor.intents
+        if intents is None or epoch != self.warmup_epochs or self.get_buffer("warm"):
+            return
+        graph = interaction_operator(data)
+        tables, own = self._tables(data, graph)
+        reader = graph.t()
+        sample = (own + reader.mean() @ tables[ID])[reader.rowptr.diff() > 0]
+        if sample.size(0) >= self.num_intents:
+            intents.place(sample, generator)
+        self.get_buffer("warm").fill_(True)
 
     def batch_options(self) -> dict[str, Any]:
         """How histories are split for training."""
@@ -281,11 +304,12 @@ class MMIL(Recommender):
         entropy = F.binary_cross_entropy_with_logits(logits, label, reduction="sum")
         losses = {"bce": entropy / max(1, logits.numel())}  # Eq. 15
         intents = self.extractor.intents
-        if intents is not None:
-            losses["kl"] = self.kl_weight * intent_kl(out.assignment, self.kl_of)
-            losses["distance"] = self.distance_weight * (out.assignment * out.distance).sum(1).mean()  # Eq. 5
-            losses["overlap"] = self.overlap_weight * intent_overlap(intents.weight, self.overlap_form)
-        if intents is not None and self.modal_awareness and self.contrast_weight > 0:
+        if intents is None or not self.get_buffer("warm"):
+            return losses
+        losses["kl"] = self.kl_weight * intent_kl(out.assignment, self.kl_of)
+        losses["distance"] = self.distance_weight * (out.assignment * out.distance).sum(1).mean()  # Eq. 5
+        losses["overlap"] = self.overlap_weight * intent_overlap(intents.weight, self.overlap_form)
+        if self.modal_awareness and self.contrast_weight > 0:
             one, other = (self._view(batch, row, tables, own, masks) for _ in range(2))
             losses["contrast"] = self.contrast_weight * intent_contrast(one, other, self.temperature)
         return losses

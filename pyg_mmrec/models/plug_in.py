@@ -72,6 +72,10 @@ class PlugIn(Recommender):
         """The base model's graph of an epoch."""
         return self.base_model.resample(data, generator)
 
+    def start_epoch(self, data: HeteroData, epoch: int, generator: torch.Generator) -> None:
+        """What the base model changes."""
+        self.base_model.start_epoch(data, epoch, generator)
+
     def auxiliary_parameters(self) -> Iterator[torch.nn.Parameter]:
         """The base model's."""
         return self.base_model.auxiliary_parameters()

@@ -7,11 +7,15 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from sklearn.cluster import KMeans
 from torch import Tensor
 from torch_geometric.utils import softmax
 
 from pyg_mmrec.utils import kept_entries, segment_mean, segment_rows, segment_sum, take_rows
 from pyg_mmrec.utils.checks import check_choice, check_flag, check_int, check_positive
+
+#: Samples that k-means reads at most.
+PLACED_BY = 50_000
 
 
 class SoftIntents(torch.nn.Module):
@@ -60,6 +64,30 @@ class SoftIntents(torch.nn.Module):
         """Draws intents and map anew."""
         torch.nn.init.xavier_uniform_(self.weight)
         torch.nn.init.xavier_uniform_(self.lin.weight)
+        torch.nn.init.zeros_(self.lin.bias)
+
+    @torch.no_grad()
+    def place(self, z: Tensor, generator: torch.Generator) -> None:
+        """Puts the intents at the k-means centres of samples, with the lengths they have, and f at the identity.
+
+        Random intents get hold of arbitrary directions, and the clustering then settles where it began; k-means is how
+        `deep embedded clustering <https://arxiv.org/abs/1511.06335>`_ starts.
+
+        Args:
+            z: ``[num_samples, channels]``, at least as many as intents; beyond 50,000 a random part is read.
+            generator: Source of all randomness.
+        """
+        num_intents, seed = self.weight.size(0), int(torch.randint(2**31, (), generator=generator))
+        if z.size(0) > PLACED_BY:
+            z = z[torch.randperm(z.size(0), generator=generator)[:PLACED_BY].to(z.device)]
+        if self.distance == "cosine":
+            z = F.normalize(z, dim=-1)
+        found = KMeans(num_intents, n_init=5, random_state=seed).fit(z.cpu().numpy())
+        centre = torch.from_numpy(found.cluster_centers_).to(self.weight)
+        if self.distance == "cosine":
+            centre = F.normalize(centre, dim=-1) * self.weight.norm(dim=-1, keepdim=True)
+        self.weight.copy_(centre)
+        torch.nn.init.eye_(self.lin.weight)
         torch.nn.init.zeros_(self.lin.bias)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -173,6 +173,9 @@ class TrainRun:
     def _train_epoch(self, interrupt: Interrupt) -> dict[str, float]:
         """Trains the batches of the epoch that are left; returns the mean of each loss term."""
         state, seed = self.state, self.trainer.seed
+        if state.step == 0:
+            generator = torch.Generator().manual_seed(derive_seed(seed, state.epoch, 2))
+            self.module.start_epoch(self.train_data, state.epoch, generator)
         generator = torch.Generator().manual_seed(derive_seed(seed, state.epoch, 1))
         data = self.module.resample(self.train_data, generator)
         self.model.train()

@@ -52,7 +52,7 @@ def tables(model: MMIL, data: HeteroData, hidden: set[tuple[int, int]]) -> tuple
 
 class TestMMIL(FeatureModelTests):
     model_class = MMIL
-    init_args = {"hidden_channels": 16, "num_intents": 4}  # noqa: RUF012
+    init_args = {"hidden_channels": 16, "num_intents": 4, "warmup_epochs": None}  # noqa: RUF012
 
     def build(self, data: HeteroData, seed: int = 0, **init_args: object) -> MMIL:
         model = super().build(data, seed, **init_args)
@@ -270,18 +270,52 @@ class TestMMIL(FeatureModelTests):
         with pytest.raises(ValueError, match=r"^without 'intent_learning' and 'modal_awareness' no intent is carried"):
             self.build(tiny_data, intent_learning=False).explain(tiny_data, 0)
 
-    def test_a_training_resumes(self, tiny_split: Views, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_intents_are_placed_after_the_warmup(self, tiny_split: Views) -> None:
+        model = self.build(tiny_split[0], warmup_epochs=2)
+        history = Trainer(max_epochs=4, accelerator="cpu", progress=False).fit(model, *tiny_split).history
+        terms = [{name for name in row if name.startswith("loss_")} for row in history]
+        assert terms[0] == terms[1] == {"loss_bce"}
+        assert terms[2] == terms[3] == {"loss_bce", "loss_kl", "loss_distance", "loss_overlap", "loss_contrast"}
+
+    def test_place_of_the_intents(self, tiny_data: HeteroData, monkeypatch: pytest.MonkeyPatch) -> None:
+        """They are placed once, by the samples of all users."""
+        model, placed = self.build(tiny_data, warmup_epochs=3), []
+        monkeypatch.setattr(model.extractor.intents, "place", lambda z, generator: placed.append(z))
+        model.start_epoch(tiny_data, 2, torch.Generator())
+        assert not placed
+        assert set(self.losses(model, tiny_data)) == {"bce"}
+        model.start_epoch(tiny_data, 3, torch.Generator())
+        model.start_epoch(tiny_data, 3, torch.Generator())
+        assert len(self.losses(model, tiny_data)) == 5
+        channels, own = tables(model, tiny_data, set())
+        users, items = tiny_data[INTERACTS].edge_index.numpy()
+        (sample,) = placed
+        np.testing.assert_allclose(
+            sample, [own[user] + channels["id"][items[users == user]].mean(0) for user in range(40)], atol=1e-5
+        )
+
+    def test_fewer_users_than_intents(self, tiny_data: HeteroData) -> None:
+        model = self.build(tiny_data, num_intents=41, warmup_epochs=0)
+        drawn = model.extractor.intents.weight.detach().clone()
+        model.start_epoch(tiny_data, 0, torch.Generator().manual_seed(0))
+        assert torch.equal(model.extractor.intents.weight, drawn)
+        assert "kl" in self.losses(model, tiny_data)
+
+    @pytest.mark.parametrize("warmup_epochs", [None, 1])
+    def test_a_training_resumes(
+        self, tiny_split: Views, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warmup_epochs: int | None
+    ) -> None:
         def fit(folder: str, resume: bool = False) -> dict[str, torch.Tensor]:
             trainer = Trainer(
                 max_epochs=3,
                 batch_size=16,
                 run_dir=tmp_path / folder,
-                checkpoint_epochs=1,
+                checkpoint_minutes=1e-9,
                 evaluator=Evaluator(["recall@20"]),
                 accelerator="cpu",
                 progress=False,
             )
-            model = self.build(tiny_split[0])
+            model = self.build(tiny_split[0], warmup_epochs=warmup_epochs)
             trainer.fit(model, *tiny_split, resume=resume)
             return model.state_dict()
 
@@ -314,6 +348,7 @@ class TestMMIL(FeatureModelTests):
         ("init_args", "message"),
         [
             ({"num_intents": 1}, r"^'num_intents' must be at least 2 \(got 1\)$"),
+            ({"warmup_epochs": -1}, r"^'warmup_epochs' must not be negative \(got -1\)$"),
             ({"num_heads": 3}, r"^'num_heads' must divide 'hidden_channels' \(got 3 and 16\)$"),
             ({"head": "outer"}, r"^'head' must be 'inner' or 'mlp' \(got 'outer'\)$"),
             ({"kl_of": "all"}, r"^'kl_of' must be 'users' or 'batch' \(got 'all'\)$"),

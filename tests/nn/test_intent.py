@@ -93,6 +93,22 @@ def test_assignments_equal_eq_4(distance: str) -> None:
         np.testing.assert_allclose(s[row].detach(), np.exp(-expected) / np.exp(-expected).sum())
 
 
+@pytest.mark.parametrize("distance", ["cosine", "euclid"])
+@pytest.mark.parametrize("read", [1000, 40])
+def test_intents_are_placed_at_clusters(monkeypatch: pytest.MonkeyPatch, distance: str, read: int) -> None:
+    monkeypatch.setattr("pyg_mmrec.nn.intent.PLACED_BY", read)
+    module = SoftIntents(3, 4, temperature=0.05, distance=distance)  # type: ignore[arg-type]
+    length = module.weight.detach().norm(dim=1)
+    cluster = torch.arange(60) % 3
+    z = 5 * torch.eye(4)[cluster] + 0.1 * torch.randn(60, 4)
+    module.place(z, torch.Generator().manual_seed(0))
+    assigned = module(z)[0].argmax(1)
+    assert len({(int(a), int(b)) for a, b in zip(assigned, cluster, strict=True)}) == 3
+    assert sorted(module.weight.argmax(1).tolist()) == [0, 1, 2]
+    expected = length if distance == "cosine" else torch.full((3,), 5.0)
+    torch.testing.assert_close(module.weight.detach().norm(dim=1), expected, rtol=0.05, atol=0)
+
+
 def test_attention_equals_eq_10() -> None:
     module, table, intent = IntentAttention(4), torch.randn(7, 4), torch.randn(3, 4)
     row, ptr = torch.tensor([2, 6, 0, 2, 5]), torch.tensor([0, 2, 2, 5])
