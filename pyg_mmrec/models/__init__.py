@@ -1,11 +1,15 @@
 """Models, one paper a file."""
 
+from pyg_mmrec.models.abae import ABAE
 from pyg_mmrec.models.base import Recommender, Representations, UserItem
+from pyg_mmrec.models.beta_vae import BetaVAE
 from pyg_mmrec.models.bm3 import BM3
 from pyg_mmrec.models.bprmf import BPRMF
+from pyg_mmrec.models.din_plus import DINPlus
 from pyg_mmrec.models.drepmrec import DRepMRec
 from pyg_mmrec.models.freedom import FREEDOM
 from pyg_mmrec.models.lightgcn import LightGCN
+from pyg_mmrec.models.mdr import MDR, ScoreExplanation
 from pyg_mmrec.models.mgcn import MGCN
 from pyg_mmrec.models.mmil import MMIL, Explanation
 from pyg_mmrec.models.popularity import Popularity
@@ -15,19 +19,24 @@ from pyg_mmrec.models.with_bma import WithBMA
 from pyg_mmrec.models.with_sea import WithSEA
 
 __all__ = [
+    "ABAE",
     "BM3",
     "BPRMF",
     "FREEDOM",
+    "MDR",
     "MGCN",
     "MMIL",
     "SEA",
     "VBPR",
+    "BetaVAE",
+    "DINPlus",
     "DRepMRec",
     "Explanation",
     "LightGCN",
     "Popularity",
     "Recommender",
     "Representations",
+    "ScoreExplanation",
     "UserItem",
     "WithBMA",
     "WithSEA",

@@ -1,17 +1,29 @@
 """Building blocks of the models."""
 
+from pyg_mmrec.nn.aspects import AspectBranch
 from pyg_mmrec.nn.behavior_modal import BehaviorModalAlignment, default_modality_weights
 from pyg_mmrec.nn.composed import composed_linear
 from pyg_mmrec.nn.embedding import XavierEmbedding
+from pyg_mmrec.nn.fusion import AttributeLayout, DisentangledFusion
 from pyg_mmrec.nn.gate import FilterGate
 from pyg_mmrec.nn.intent import IntentAttention, MultiIntentExtractor, SoftIntents
+from pyg_mmrec.nn.interest import Contributions, DeepInterest
 from pyg_mmrec.nn.projection import ModalProjection
 from pyg_mmrec.nn.separate import SeparateLearning
 from pyg_mmrec.nn.similarity import SimilarityTargets
+from pyg_mmrec.nn.vae import Code, FeatureVAE, ImageVAE
 
 __all__ = [
+    "AspectBranch",
+    "AttributeLayout",
     "BehaviorModalAlignment",
+    "Code",
+    "Contributions",
+    "DeepInterest",
+    "DisentangledFusion",
+    "FeatureVAE",
     "FilterGate",
+    "ImageVAE",
     "IntentAttention",
     "ModalProjection",
     "MultiIntentExtractor",

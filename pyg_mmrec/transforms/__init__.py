@@ -4,6 +4,7 @@ from pyg_mmrec.transforms.modal_knn_graph import ModalKNNGraph
 from pyg_mmrec.transforms.normalize_adj import NormalizeAdj
 from pyg_mmrec.transforms.split import ColdItemSplit, LabelSplit, LeaveLastOut, RandomSplit, TemporalSplit
 from pyg_mmrec.transforms.user_modal_mean import UserModalMean
+from pyg_mmrec.transforms.weak_labels import WeakLabels
 
 __all__ = [
     "ColdItemSplit",
@@ -14,4 +15,5 @@ __all__ = [
     "RandomSplit",
     "TemporalSplit",
     "UserModalMean",
+    "WeakLabels",
 ]

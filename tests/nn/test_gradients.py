@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec import models, nn
-from pyg_mmrec.models import Recommender
+from pyg_mmrec.models import Recommender, content_din
 from pyg_mmrec.nn import FilterGate, ModalProjection, SeparateLearning, XavierEmbedding, composed_linear, loss
 from pyg_mmrec.nn.conv import LightGCNConv, ModalGraphConv, PropagationConv
 from pyg_mmrec.nn.loss import contrast
@@ -96,6 +98,26 @@ def overlap(form: Any) -> None:
     check(lambda: loss.intent_overlap(x, form), x)
 
 
+def divergence() -> None:
+    mean, log_var = rows(3, 4), rows(3, 4)
+    check(lambda: loss.gaussian_kl(mean, log_var), mean, log_var)
+
+
+def reconstruction() -> None:
+    x, y = rows(3, 2, 2), rows(3, 2, 2)
+    check(lambda: loss.reconstruction_loss(x, y, 3), x, y)
+
+
+def aspects() -> None:
+    rebuilt, text, negative = rows(3, 4), rows(3, 4), rows(3, 2, 4)
+    check(lambda: loss.aspect_loss(rebuilt, text, negative), rebuilt, text, negative)
+
+
+def orthogonality() -> None:
+    x = rows(3, 4)
+    check(lambda: loss.orthogonality_loss(x), x)
+
+
 def fitted_club(mask: Tensor | None) -> tuple[loss.CLUB, Tensor, Tensor]:
     """An estimator whose bounds are far from zero, where they are cut off."""
     x = rows(2, NUM_ROWS, 3)
@@ -124,7 +146,11 @@ def club_weights() -> None:
 
 
 LOSSES: dict[str, list[Callable[[], None]]] = {
+    "aspect_loss": [aspects],
     "bpr_loss": [bpr],
+    "gaussian_kl": [divergence],
+    "orthogonality_loss": [orthogonality],
+    "reconstruction_loss": [reconstruction],
     "embedding_l2": [lambda: l2("squared"), lambda: l2("norm")],
     **{
         name: [
@@ -231,9 +257,12 @@ def test_composed_maps() -> None:
 
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Separate learning with so few weights that each can be moved."""
+    """Inner layers with so few weights that each can be moved."""
     monkeypatch.setattr(SeparateLearning, "PROJECTION", 3)
     monkeypatch.setattr(SeparateLearning, "HEAD", 2)
+    monkeypatch.setattr(content_din, "FeatureVAE", partial(nn.FeatureVAE, hidden_channels=2))
+    interest = partial(nn.DeepInterest, attention_channels=2, predictor_channels=(3, 2))
+    monkeypatch.setattr(content_din, "DeepInterest", interest)
 
 
 def fit(separate: SeparateLearning | None, losses: Callable[[], dict[str, Tensor]]) -> None:
@@ -360,11 +389,20 @@ MODELS: dict[str, list[dict[str, Any]]] = {
         {"normalized_similarity": False, "num_layers": 0, "modality_weights": {"image": 0.5, "text": 0.2}},
     ],
     "MMIL": [
-        {"num_intents": 3, "num_heads": 1, "contrast_weight": 0.5, "overlap_weight": 0.5, "distance_weight": 0.5},
-        {"num_intents": 2, "num_heads": 2, "head": "mlp", "kl_of": "batch", "overlap_form": "printed"},
-        {"num_intents": 2, "num_heads": 2, "distance": "euclid", "residual": False, "num_layers": 0},
-        {"num_heads": 1, "intent_learning": False, "num_item_layers": 0},
-        {"num_intents": 2, "modal_awareness": False, "num_heads": 1},
+        {"warmup_epochs": None, "num_heads": 1, **case}
+        for case in (
+            {"num_intents": 3, "contrast_weight": 0.5, "overlap_weight": 0.5, "distance_weight": 0.5},
+            {"num_intents": 2, "num_heads": 2, "head": "mlp", "kl_of": "batch", "overlap_form": "printed"},
+            {"num_intents": 2, "num_heads": 2, "distance": "euclid", "residual": False, "num_layers": 0},
+            {"intent_learning": False, "num_item_layers": 0},
+            {"num_intents": 2, "modal_awareness": False},
+        )
+    ],
+    "ABAE": [{"num_parts": 2, "part_channels": 2}],
+    "BetaVAE": [{"num_parts": 1, "part_channels": 2, "kl_weight": 0.5}],
+    "DINPlus": [{"num_parts": 1, "part_channels": 2, "kl_weight": 0.5}],
+    "MDR": [
+        {"part_channels": 1, "layout": {"modalities": {"a": ["image", "text"], "b": ["image"]}, "num_black_box": 1}}
     ],
     "WithBMA": [{"base": base, "base_args": {"hidden_channels": 3}} for base in ("VBPR", "MGCN")],
     "SEA": [
@@ -405,7 +443,7 @@ def to_single(data: HeteroData) -> HeteroData:
 
 
 def built(name: str, data: HeteroData, init_args: dict[str, Any]) -> Recommender:
-    size = {} if name in ("WithSEA", "WithBMA") else {"hidden_channels": 2}
+    size = {"hidden_channels": 2} if "hidden_channels" in signature(getattr(models, name)).parameters else {}
     model: Recommender = getattr(models, name).from_data(to_single(data), **size, **init_args).double()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -448,7 +486,8 @@ def test_held_operators_have_the_same_gradients(name: str) -> None:
 def test_everything_is_checked() -> None:
     layers = {"FilterGate", "ModalProjection", "SeparateLearning", "XavierEmbedding", "composed_linear"}
     in_models = {"BehaviorModalAlignment", "IntentAttention", "MultiIntentExtractor", "SoftIntents"}
-    without_weights = {"SimilarityTargets", "default_modality_weights"}
+    in_models |= {"AspectBranch", "DeepInterest", "DisentangledFusion", "FeatureVAE", "ImageVAE"}
+    without_weights = {"AttributeLayout", "Code", "Contributions", "SimilarityTargets", "default_modality_weights"}
     assert set(loss.__all__) == set(LOSSES)
     assert set(nn.__all__) == layers | in_models | without_weights
     assert set(nn.conv.__all__) == {
@@ -459,4 +498,5 @@ def test_everything_is_checked() -> None:
         "default_graph_weights",
     }
     trained = {name for name in models.__all__ if isinstance(getattr(models, name), type)}
-    assert trained - {"Explanation", "Popularity", "Recommender", "Representations", "UserItem"} == set(MODELS)
+    tuples = {"Explanation", "Representations", "ScoreExplanation", "UserItem"}
+    assert trained - tuples - {"Popularity", "Recommender"} == set(MODELS)

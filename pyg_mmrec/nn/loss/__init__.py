@@ -3,6 +3,7 @@
 from pyg_mmrec.nn.loss.bpr import bpr_loss
 from pyg_mmrec.nn.loss.club import CLUB
 from pyg_mmrec.nn.loss.contrast import info_nce, solosim_loss, symmetric_info_nce
+from pyg_mmrec.nn.loss.disentangled import aspect_loss, gaussian_kl, orthogonality_loss, reconstruction_loss
 from pyg_mmrec.nn.loss.distance import negative_distance
 from pyg_mmrec.nn.loss.intent import intent_contrast, intent_kl, intent_overlap
 from pyg_mmrec.nn.loss.l2 import embedding_l2
@@ -10,13 +11,17 @@ from pyg_mmrec.nn.loss.similarity import similarity_loss
 
 __all__ = [
     "CLUB",
+    "aspect_loss",
     "bpr_loss",
     "embedding_l2",
+    "gaussian_kl",
     "info_nce",
     "intent_contrast",
     "intent_kl",
     "intent_overlap",
     "negative_distance",
+    "orthogonality_loss",
+    "reconstruction_loss",
     "similarity_loss",
     "solosim_loss",
     "symmetric_info_nce",

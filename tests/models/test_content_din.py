@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from pyg_mmrec.models import ABAE, BetaVAE, DINPlus
+from tests.models.model_tests import FeatureModelTests
+
+
+class TestABAE(FeatureModelTests):
+    model_class = ABAE
+    init_args = {"num_parts": 4}  # noqa: RUF012
+
+
+class TestBetaVAE(FeatureModelTests):
+    model_class = BetaVAE
+    init_args = {"num_parts": 4, "kl_weight": 0.1}  # noqa: RUF012
+
+
+class TestDINPlus(FeatureModelTests):
+    model_class = DINPlus
+    init_args = {"num_parts": 4, "kl_weight": 0.1}  # noqa: RUF012
