@@ -27,7 +27,7 @@ def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
         >>> gaussian_kl(torch.tensor([[0.0, 0.0], [2.0, 0.0]]), torch.zeros(2, 2))
         tensor([0., 1.])
     """
-    return -0.5 * (1 + log_var - mean.square() - log_var.exp()).mean(-1)
+    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var).mean(-1)
 
 
 def reconstruction_loss(x: Tensor, reconstructed: Tensor, num_latents: int) -> Tensor:
