@@ -23,6 +23,7 @@ from pyg_mmrec.utils.sparse import (
     with_interactions,
     with_operators,
 )
+from pyg_mmrec.utils.words import word_vectors
 
 __all__ = [
     "NegativeSampler",
@@ -51,4 +52,5 @@ __all__ = [
     "usable_rows",
     "with_interactions",
     "with_operators",
+    "word_vectors",
 ]
