@@ -17,22 +17,12 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
+from pyg_mmrec.utils.files import one_line, unreadable
+
 T = TypeVar("T")
 
 _FEATURES = re.compile(r"([^.].*)_feat\.(npy|npz|pt)")
 _NEIGHBORS = re.compile(r"([^.].*)_knn([0-9]+)\.npz")
-
-
-def one_line(text: str, limit: int = 120) -> str:
-    """The first line of a text, shortened."""
-    line = text.strip().partition("\n")[0].strip()
-    return line if len(line) <= limit else f"{line[: limit - 3]}..."
-
-
-def unreadable(path: Path, error: OSError) -> ValueError:
-    """The error about a file or folder that exists and cannot be read."""
-    reason = error.strerror or type(error).__name__
-    return ValueError(f"{path} cannot be read ({reason}); check that it is what it should be and its permissions")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pyg_mmrec.datasets._files import did_you_mean, one_line, unreadable
+from pyg_mmrec.datasets._files import did_you_mean
+from pyg_mmrec.utils.files import one_line, unreadable
 
 #: What a column can mean, with the names (lower case, letters and digits only) under which it is found.
 ROLES: dict[str, frozenset[str]] = {

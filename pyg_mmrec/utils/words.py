@@ -1,8 +1,10 @@
-"""Vectors of words from the texts that they stand in."""
+"""Vectors of words, from the texts that they stand in or from a file."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Container, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,11 @@ from sklearn.utils.extmath import svd_flip
 from torch import Tensor
 
 from pyg_mmrec.utils.checks import check_int
+from pyg_mmrec.utils.files import one_line, unreadable
+
+_MAX_LINE = 2**20
+_MAX_NUMBER = 3.4e38
+_NO_TEXT = "vectors are read from word2vec's or GloVe's text format"
 
 
 def word_vectors(tokens: Tensor, num_words: int, channels: int, window: int = 5) -> Tensor:
@@ -96,3 +103,85 @@ def _positive_information(counts: scipy.sparse.csr_matrix[np.float64]) -> scipy.
     positive = scipy.sparse.csr_matrix((np.maximum(information, 0), (pairs.row, pairs.col)), shape=counts.shape)
     positive.eliminate_zeros()
     return positive
+
+
+def read_word_vectors(path: Path, words: Sequence[str]) -> tuple[Tensor, str]:
+    """Reads the vectors of some words from a text file of word2vec or GloVe, line by line.
+
+    Args:
+        path: The file: a word and its numbers a line, separated by spaces, below an optional line with the number of
+            words and of numbers.
+        words: The words, among which an empty text is padding.
+
+    Returns:
+        ``[len(words), channels]`` float32, zero for padding and for words that are not in the file, of which those that
+        are there twice have the first vector; a note about the words that are not in it, or an empty text.
+
+    Raises:
+        ValueError: If the file cannot be read, has none of the words or not as many as its first line says, or a line
+            is malformed; the numbers of other words are counted, not read.
+    """
+    index = {word.encode(): number for number, word in enumerate(words) if word}
+    try:
+        with path.open("rb") as file:
+            found = _matching_rows(path, file, index)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if not found:
+        raise ValueError(f"{path} has none of the {len(index)} words; check that it is of their language, lower case")
+    vectors = torch.zeros(len(words), len(next(iter(found.values()))))
+    for word, vector in found.items():
+        vectors[index[word]] = torch.tensor(vector)
+    missing = len(index) - len(found)
+    return vectors, f"{path.name} lacks {missing} of {len(index)} words; their vectors are zero" if missing else ""
+
+
+def _matching_rows(path: Path, file: BinaryIO, wanted: Container[bytes]) -> dict[bytes, list[float]]:
+    """The numbers behind the wanted words."""
+    first = file.readline(_MAX_LINE).split()
+    header = len(first) == 2 and all(field.isdigit() and len(field) < 10 for field in first)
+    channels = int(first[1]) if header else len(first) - 1
+    if channels < 1:
+        raise ValueError(f"{path} line 1 must be a word and its numbers, separated by spaces; {_NO_TEXT}")
+    if not header:
+        file.seek(0)
+    found: dict[bytes, list[float]] = {}
+    num_rows = 0
+    for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), b""), start=2 if header else 1):
+        num_rows += 1
+        word = line.partition(b" ")[0]
+        if (word in wanted and word not in found) or line.rstrip().count(b" ") != channels:
+            fields = _fields(path, number, line, channels)
+            if fields[0] in wanted and fields[0] not in found:
+                found[fields[0]] = _numbers(path, number, fields)
+    if header and num_rows != int(first[0]):
+        raise ValueError(f"{path} has {num_rows} words but line 1 says {first[0].decode()}; get the whole file")
+    return found
+
+
+def _fields(path: Path, number: int, line: bytes, channels: int) -> list[bytes]:
+    """A word, which may be several with spaces between as in some files of GloVe, and its numbers."""
+    fields = line.split()
+    extra = len(fields) - channels - 1
+    if extra < 0 or (extra > 0 and _is_number(fields[extra])):
+        raise ValueError(
+            f"{path} line {number} must be a word and {channels} numbers, as in line 1 (got {len(fields)} fields); "
+            f"{_NO_TEXT}"
+        )
+    return [b" ".join(fields[: extra + 1]), *fields[extra + 1 :]]
+
+
+def _is_number(field: bytes) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
+def _numbers(path: Path, number: int, fields: Sequence[bytes]) -> list[float]:
+    for field in fields[1:]:
+        if not _is_number(field) or not abs(float(field)) <= _MAX_NUMBER:
+            text = one_line(field.decode(errors="replace"), 40)
+            raise ValueError(f"{path} line {number}: {text!r} must be a finite number; {_NO_TEXT}")
+    return [float(field) for field in fields[1:]]

@@ -38,6 +38,7 @@ WRONG: dict[str, list[Any]] = {
 #: Kinds of the arguments whose annotation does not tell.
 SPECIAL = {"base": "choice", "edge_types": "names", "base_args": "arguments", "name": "name", "separator": "separator"}
 SPECIAL |= {"columns": "columns", "root": "path", "cache_dir": "path", "transform": "function"}
+SPECIAL |= {"vectors": "path"}
 SPECIAL |= {
     "pre_transform": "function",
     "in_channels": "sizes",
@@ -73,6 +74,7 @@ def models_with_sizes() -> Iterator[tuple[type, dict[str, Any]]]:
 CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     **{cls.__name__: (cls, base) for cls, base in models_with_sizes()},
     **{name: (getattr(transforms, name), {}) for name in transforms.__all__},
+    "WordTokens": (transforms.WordTokens, {"texts": ["a"]}),
     "Evaluator": (Evaluator, {}),
     "AttributeShop": (AttributeShop, {"root": "unused", "num_users": 30, "num_items": 60}),
     "MMRecDataset": (MMRecDataset, {"root": "unused", "name": "toy"}),
