@@ -58,13 +58,14 @@ def check_texts(texts: Any) -> None:
             raise ValueError(f"'texts' must be a list of texts (entry {entry} is {text!r}); write '' for no text")
 
 
-def add_words(data: HeteroData, texts: Sequence[str], options: WordOptions) -> list[str]:
+def add_words(data: HeteroData, texts: Sequence[str], options: WordOptions, source: str = "'texts'") -> list[str]:
     """Adds the tokens of item texts and their words to a graph, in place.
 
     Args:
         data: The graph.
         texts: The texts in item order.
         options: Which words count.
+        source: Where the texts come from, for the messages.
 
     Returns:
         Notes about what is missing.
@@ -78,7 +79,7 @@ def add_words(data: HeteroData, texts: Sequence[str], options: WordOptions) -> l
     analyze = CountVectorizer(stop_words=options.stop_words).build_analyzer()
     words: list[list[str]] = [analyze(text) for text in texts]
     train = _train_items(data)
-    vocabulary = _vocabulary([words[item] for item in train.unique().tolist()], options)
+    vocabulary = _vocabulary([words[item] for item in train.unique().tolist()], options, source)
     tokens = _tokens(words, vocabulary, options.max_length)
     has_words = tokens.any(1)
     notes = []
@@ -105,14 +106,14 @@ def _train_items(data: HeteroData) -> Tensor:
     return item[label == 0]
 
 
-def _vocabulary(words: Sequence[Sequence[str]], options: WordOptions) -> list[str]:
+def _vocabulary(words: Sequence[Sequence[str]], options: WordOptions, source: str) -> list[str]:
     """The words that count, most frequent first, below an empty text for padding."""
     count = Counter(word for text in words for word in text)
     kept = sorted((-number, word) for word, number in count.items() if number >= options.min_count)
     if not kept:
         raise ValueError(
-            f"no word occurs {options.min_count} times in the texts of the {len(words)} items with train interactions; "
-            "lower 'min_count' or check the texts"
+            f"{source}: no word occurs {options.min_count} times in the texts of the {len(words)} items with train "
+            "interactions; lower 'min_count' or check the texts"
         )
     return ["", *(word for _, word in kept[: options.max_words])]
 

@@ -17,8 +17,12 @@ from torch import Tensor
 from pyg_mmrec.utils.checks import check_int
 from pyg_mmrec.utils.files import one_line, unreadable
 
+#: Words up to which the matrix is factorised whole. The sparse solver draws vectors of its own where only few singular
+#: values differ, which happens with few words.
+_MAX_DENSE = 512
+
 _MAX_LINE = 2**20
-_MAX_NUMBER = 3.4e38
+_MAX_NUMBER = float(np.finfo(np.float32).max)
 _NO_TEXT = "vectors are read from word2vec's or GloVe's text format"
 
 
@@ -67,12 +71,9 @@ def word_vectors(tokens: Tensor, num_words: int, channels: int, window: int = 5)
             f"'channels' must be less than {words.size}, the number of words that occur near others more often than "
             f"by chance (got {channels}); lower it or give more texts"
         )
-    start = np.random.default_rng(0).standard_normal(words.size)
-    left, value, right = svds(matrix[words][:, words], k=channels, v0=start)
-    value[value <= value.max() * words.size * np.finfo(value.dtype).eps] = 0  # rounding errors of zeros
-    left, _ = svd_flip(left, right)
+    left, value = _largest(matrix[words][:, words], channels)
     vectors = np.zeros((num_words, channels), dtype=np.float32)
-    vectors[words] = (left * np.sqrt(value))[:, ::-1]  # they come smallest first
+    vectors[words] = left * np.sqrt(value)
     return torch.from_numpy(vectors).to(tokens.device)
 
 
@@ -105,6 +106,22 @@ def _positive_information(counts: scipy.sparse.csr_matrix[np.float64]) -> scipy.
     return positive
 
 
+def _largest(
+    matrix: scipy.sparse.csr_matrix[np.float64], channels: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The left singular vectors of the largest singular values, and these, from the largest on."""
+    size = matrix.shape[0]
+    if size <= _MAX_DENSE:
+        left, value, right = np.linalg.svd(matrix.toarray())
+    else:
+        start = np.random.default_rng(0).standard_normal(size)
+        left, value, right = svds(matrix, k=channels, v0=start)
+        left, value, right = left[:, ::-1], value[::-1], right[::-1]  # they come smallest first
+    left, _ = svd_flip(left[:, :channels], right[:channels])
+    zero = value[0] * size * np.finfo(value.dtype).eps  # what rounding errors make of it
+    return left, np.where(value[:channels] > zero, value[:channels], 0)
+
+
 def read_word_vectors(path: Path, words: Sequence[str]) -> tuple[Tensor, str]:
     """Reads the vectors of some words from a text file of word2vec or GloVe, line by line.
 
@@ -131,12 +148,12 @@ def read_word_vectors(path: Path, words: Sequence[str]) -> tuple[Tensor, str]:
         raise ValueError(f"{path} has none of the {len(index)} words; check that it is of their language, lower case")
     vectors = torch.zeros(len(words), len(next(iter(found.values()))))
     for word, vector in found.items():
-        vectors[index[word]] = torch.tensor(vector)
+        vectors[index[word]] = torch.from_numpy(vector)
     missing = len(index) - len(found)
     return vectors, f"{path.name} lacks {missing} of {len(index)} words; their vectors are zero" if missing else ""
 
 
-def _matching_rows(path: Path, file: BinaryIO, wanted: Container[bytes]) -> dict[bytes, list[float]]:
+def _matching_rows(path: Path, file: BinaryIO, wanted: Container[bytes]) -> dict[bytes, npt.NDArray[np.float32]]:
     """The numbers behind the wanted words."""
     first = file.readline(_MAX_LINE).split()
     header = len(first) == 2 and all(field.isdigit() and len(field) < 10 for field in first)
@@ -145,7 +162,7 @@ def _matching_rows(path: Path, file: BinaryIO, wanted: Container[bytes]) -> dict
         raise ValueError(f"{path} line 1 must be a word and its numbers, separated by spaces; {_NO_TEXT}")
     if not header:
         file.seek(0)
-    found: dict[bytes, list[float]] = {}
+    found: dict[bytes, npt.NDArray[np.float32]] = {}
     num_rows = 0
     for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), b""), start=2 if header else 1):
         num_rows += 1
@@ -153,7 +170,7 @@ def _matching_rows(path: Path, file: BinaryIO, wanted: Container[bytes]) -> dict
         if (word in wanted and word not in found) or line.rstrip().count(b" ") != channels:
             fields = _fields(path, number, line, channels)
             if fields[0] in wanted and fields[0] not in found:
-                found[fields[0]] = _numbers(path, number, fields)
+                found[fields[0]] = _numbers(path, number, fields[1:])
     if header and num_rows != int(first[0]):
         raise ValueError(f"{path} has {num_rows} words but line 1 says {first[0].decode()}; get the whole file")
     return found
@@ -179,9 +196,12 @@ def _is_number(field: bytes) -> bool:
     return True
 
 
-def _numbers(path: Path, number: int, fields: Sequence[bytes]) -> list[float]:
-    for field in fields[1:]:
-        if not _is_number(field) or not abs(float(field)) <= _MAX_NUMBER:
-            text = one_line(field.decode(errors="replace"), 40)
-            raise ValueError(f"{path} line {number}: {text!r} must be a finite number; {_NO_TEXT}")
-    return [float(field) for field in fields[1:]]
+def _numbers(path: Path, number: int, fields: Sequence[bytes]) -> npt.NDArray[np.float32]:
+    if all(map(_is_number, fields)):
+        with np.errstate(over="ignore"):
+            values = np.array([float(field) for field in fields], dtype=np.float32)
+        if np.isfinite(values).all():
+            return values
+    wrong = next(field for field in fields if not (_is_number(field) and abs(float(field)) <= _MAX_NUMBER))
+    text = one_line(wrong.decode(errors="replace"), 40)
+    raise ValueError(f"{path} line {number}: {text!r} must be a finite number; {_NO_TEXT}")

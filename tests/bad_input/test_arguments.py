@@ -14,7 +14,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec import datasets, models, transforms
-from pyg_mmrec.datasets import AttributeShop, MMRecDataset
+from pyg_mmrec.datasets import AttributeShop, MMRecDataset, PosterMovies
 from pyg_mmrec.evaluation import Evaluator
 from pyg_mmrec.loader import TripletLoader
 from pyg_mmrec.models import BPRMF, FREEDOM, SEA, VBPR, DRepMRec, Recommender, WithSEA
@@ -78,6 +78,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "Evaluator": (Evaluator, {}),
     "AttributeShop": (AttributeShop, {"root": "unused", "num_users": 30, "num_items": 60}),
     "MMRecDataset": (MMRecDataset, {"root": "unused", "name": "toy"}),
+    "PosterMovies": (PosterMovies, {"root": "unused", "name": "toy"}),
 }
 ARGUMENTS = [(label, name) for label, (call, _) in CALLS.items() for name in inspect.signature(call).parameters]
 
@@ -93,7 +94,7 @@ def test_bad_values_are_refused_in_one_line_that_names_the_argument(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     call, base = CALLS[label]
-    if label == "MMRecDataset":
+    if label in ("MMRecDataset", "PosterMovies"):
         base = {**base, "root": str(toy.parent)}
     for value in bad_values(name, inspect.signature(call).parameters[name]):
         if label == "AttributeShop" and (isinstance(value, np.generic) or (name == "seed" and value is HUGE)):

@@ -208,7 +208,9 @@ def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
 def test_bad_data() -> None:
     with pytest.raises(ValueError, match=r"'texts' must have one text per item, 5 \(got 2\)"):
         WordTokens(["a", "b"])(whole())
-    with pytest.raises(ValueError, match="no word occurs 5 times in the texts of the 3 items with train interactions"):
+    with pytest.raises(
+        ValueError, match="'texts': no word occurs 5 times in the texts of the 3 items with train inter"
+    ):
         WordTokens(TEXTS)(whole())
     data = whole()
     data[INTERACTS].split = torch.tensor([0, 1])
