@@ -57,10 +57,10 @@ def word_vectors(tokens: Tensor, num_words: int, channels: int, window: int = 5)
             words for ``channels``.
 
     Example:
-        >>> tokens = torch.tensor([[1, 2], [1, 3], [4, 5], [4, 6]])
-        >>> vectors = word_vectors(tokens, num_words=8, channels=2)
-        >>> (vectors[2] - vectors[3]).norm() < 1e-6 < (vectors[2] - vectors[5]).norm()
-        tensor(True)
+        >>> tokens = torch.tensor([[1, 2], [1, 3], [4, 5]])  # 2 and 3 stand beside the same word
+        >>> vectors = word_vectors(tokens, num_words=7, channels=4)
+        >>> torch.nn.functional.cosine_similarity(vectors[2], vectors[[3, 5]]).round(decimals=4).abs()
+        tensor([1., 0.])
     """
     check_int(1, num_words=num_words, channels=channels, window=window)
     _check_tokens(tokens, num_words)
