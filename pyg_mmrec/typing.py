@@ -17,6 +17,7 @@ Normalization = Literal["sym", "row", "none"]
 
 USER: Literal["user"] = "user"
 ITEM: Literal["item"] = "item"
+WORD: Literal["word"] = "word"  #: words of item texts, word 0 is padding
 INTERACTS: EdgeType = (USER, "interacts", ITEM)
 
 

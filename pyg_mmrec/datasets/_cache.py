@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pyg_mmrec.datasets._files import one_line, unreadable
+from pyg_mmrec.utils.files import one_line, unreadable
 
 _BLOCK = 2**20
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import pickle
 import re
@@ -17,22 +18,12 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
+from pyg_mmrec.utils.files import one_line, unreadable
+
 T = TypeVar("T")
 
 _FEATURES = re.compile(r"([^.].*)_feat\.(npy|npz|pt)")
 _NEIGHBORS = re.compile(r"([^.].*)_knn([0-9]+)\.npz")
-
-
-def one_line(text: str, limit: int = 120) -> str:
-    """The first line of a text, shortened."""
-    line = text.strip().partition("\n")[0].strip()
-    return line if len(line) <= limit else f"{line[: limit - 3]}..."
-
-
-def unreadable(path: Path, error: OSError) -> ValueError:
-    """The error about a file or folder that exists and cannot be read."""
-    reason = error.strerror or type(error).__name__
-    return ValueError(f"{path} cannot be read ({reason}); check that it is what it should be and its permissions")
 
 
 @dataclass(frozen=True)
@@ -72,6 +63,38 @@ def _entries(folder: Path) -> list[str]:
         raise unreadable(folder, error) from error
 
 
+def find_folder(root: Path, name: str, needed: Sequence[str]) -> Path:
+    """The folder ``<root>/<name>``, once it has all files that are needed.
+
+    Args:
+        root: The folder of the data sets.
+        name: The data set.
+        needed: Names of files in its folder.
+
+    Raises:
+        FileNotFoundError: If the folder or one of the files is missing.
+        ValueError: If ``name`` is not a folder's name, or the folder cannot be read.
+    """
+    if not isinstance(name, str) or not name or Path(name).name != name or name == ".." or "\0" in name:
+        raise ValueError(f"'name' must be the name of a folder in 'root' (got {name!r})")
+    folder = root / name
+    if not root.is_dir():
+        raise FileNotFoundError(f"no folder {root}; pass the folder that holds {name}/{needed[0]} as 'root'")
+    if not folder.is_dir():
+        entries = _entries(root)
+        folders = [entry for entry in entries if (root / entry).is_dir()]
+        fix = did_you_mean(name, folders)
+        if needed[0] in entries:
+            fix = f"; the file {needed[0]} lies in {root} itself: pass its parent folder as 'root'"
+        raise FileNotFoundError(f"no folder {folder}; {root} has the folders: {listing(folders)}{fix}")
+    entries = _entries(folder)
+    for file in needed:
+        if file not in entries:
+            fix = did_you_mean(file, entries)
+            raise FileNotFoundError(f"no file {folder / file}; {folder} has: {listing(entries)}{fix}")
+    return folder
+
+
 def find_files(
     root: Path, name: str, modalities: Sequence[str] | None = None, num_neighbors: int | None = None
 ) -> RawFiles:
@@ -88,9 +111,7 @@ def find_files(
         ValueError: If ``name`` is not a folder's name, or a modality is unknown, has two feature files, or its graph is
             missing or not unique.
     """
-    if not isinstance(name, str) or not name or Path(name).name != name or name == ".." or "\0" in name:
-        raise ValueError(f"'name' must be the name of a folder in 'root' (got {name!r})")
-    inter = _find_table(root, name)
+    inter = find_folder(root, name, [f"{name}.inter"]) / f"{name}.inter"
     entries = _entries(inter.parent)
     features: dict[str, list[str]] = {}
     neighbors: dict[str, dict[int, str]] = {}
@@ -112,25 +133,6 @@ def find_files(
         {m: inter.parent / _only_features(inter.parent, features[m]) for m in wanted if m in features},
         _choose_neighbors(inter.parent, {m: neighbors[m] for m in wanted if m in neighbors}, num_neighbors),
     )
-
-
-def _find_table(root: Path, name: str) -> Path:
-    folder = root / name
-    inter = folder / f"{name}.inter"
-    if not root.is_dir():
-        raise FileNotFoundError(f"no folder {root}; pass the folder that holds {name}/{name}.inter as 'root'")
-    if not folder.is_dir():
-        entries = _entries(root)
-        folders = [entry for entry in entries if (root / entry).is_dir()]
-        fix = did_you_mean(name, folders)
-        if inter.name in entries:
-            fix = f"; the file {inter.name} lies in {root} itself: pass its parent folder as 'root'"
-        raise FileNotFoundError(f"no folder {folder}; {root} has the folders: {listing(folders)}{fix}")
-    entries = _entries(folder)
-    if inter.name not in entries:
-        fix = did_you_mean(inter.name, entries)
-        raise FileNotFoundError(f"no file {inter}; {folder} has: {listing(entries)}{fix}")
-    return inter
 
 
 def _only_features(folder: Path, names: list[str]) -> str:
@@ -182,6 +184,41 @@ def _load_numpy(path: Path) -> npt.NDArray[np.generic]:
     if not isinstance(array, np.ndarray):  # what is in the archive need not be in NumPy's format
         raise ValueError(f"{path} holds no array; save one with np.savez")
     return array
+
+
+def read_arrays(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, npt.NDArray[np.generic]]:
+    """Reads arrays of a ``.npz`` file by name.
+
+    Args:
+        path: The file.
+        names: Arrays that it must hold.
+        optional: Arrays that are read where it holds them.
+
+    Raises:
+        ValueError: If the file is broken, holds Python objects or lacks an array.
+    """
+    loaded = _parse(path, lambda: np.load(path, allow_pickle=False))
+    if isinstance(loaded, np.ndarray):
+        raise ValueError(f"{path} must hold the arrays {', '.join(names)} by name; save them with np.savez")
+    with loaded:
+        for name in names:
+            if name not in loaded.files:
+                raise ValueError(f"{path} has no array {name!r} but {listing(loaded.files)}; save it with np.savez")
+        wanted = [*names, *(name for name in optional if name in loaded.files)]
+        arrays = _parse(path, lambda: {name: loaded[name] for name in wanted})
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # what is in the archive need not be in NumPy's format
+            raise ValueError(f"{path}: {name!r} is no array; save it with np.savez")
+    return arrays
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        ValueError: If it is broken.
+    """
+    return _parse(path, lambda: json.loads(path.read_text(encoding="utf-8-sig")))
 
 
 def _load_torch(path: Path) -> npt.NDArray[np.generic]:

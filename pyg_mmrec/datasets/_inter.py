@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pyg_mmrec.datasets._files import did_you_mean, one_line, unreadable
+from pyg_mmrec.datasets._files import did_you_mean
+from pyg_mmrec.typing import USER
+from pyg_mmrec.utils.files import one_line, unreadable
 
 #: What a column can mean, with the names (lower case, letters and digits only) under which it is found.
 ROLES: dict[str, frozenset[str]] = {
@@ -26,15 +28,15 @@ ROLES: dict[str, frozenset[str]] = {
 }
 
 _SEPARATORS = ("\t", ",", ";", "|", " ")
-_MAX_ID = 2**31 - 1
+MAX_ID = 2**31 - 1
 _MAX_HEADER = 2**16
 _INTEGER = re.compile(r"[ \t]*[-+]?[0-9]+[ \t]*")
 _DECIMAL = re.compile(r"[ \t]*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?[ \t]*")
 
 #: Smallest and largest value of a role, whether it is an integer, and what to say about it.
 _RULES: dict[str, tuple[float, float, bool, str]] = {
-    "user": (0, _MAX_ID, True, f"a whole number in 0..{_MAX_ID}; number the users 0, 1, 2, ... in every file"),
-    "item": (0, _MAX_ID, True, f"a whole number in 0..{_MAX_ID}; number the items 0, 1, 2, ... in every file"),
+    "user": (0, MAX_ID, True, f"a whole number in 0..{MAX_ID}; number the users 0, 1, 2, ... in every file"),
+    "item": (0, MAX_ID, True, f"a whole number in 0..{MAX_ID}; number the items 0, 1, 2, ... in every file"),
     "rating": (-3.4e38, 3.4e38, False, "a finite number; fill it in or drop the row"),
     "time": (-9.2e18, 9.2e18, False, "a finite number; fill it in or drop the row"),
     "split": (0, 2, True, "0 (train), 1 (validation) or 2 (test); relabel or drop the row"),
@@ -277,3 +279,34 @@ def num_split_pairs(table: dict[str, Array]) -> int:
         return 0
     frame = pd.DataFrame({role: table[role] for role in ("user", "item", "split")})
     return int((frame.groupby(["user", "item"])["split"].nunique() > 1).sum())
+
+
+def without_repeats(table: dict[str, Array], path: Path) -> tuple[dict[str, Array], list[str]]:
+    """Drops repeated pairs; notes them and the users without interactions.
+
+    Args:
+        table: As :func:`read_interactions` gives it.
+        path: The file that it comes from, for the notes.
+    """
+    notes = []
+    num_rows = len(table["user"])
+    keep = unique_pairs(table)
+    if len(keep) < num_rows:
+        notes.append(f"{path.name}: {num_rows - len(keep)} of {num_rows} rows repeat a user-item pair and are dropped")
+        several = num_split_pairs(table)
+        if several:
+            notes.append(
+                f"{path.name}: {several} user-item pairs are in more than one of train, validation and test; each "
+                "stays in the first of these"
+            )
+        table = {role: values[keep] for role, values in table.items()}
+    return table, notes + absent_ids(path, USER, table["user"])
+
+
+def absent_ids(path: Path, node_type: str, node: Array) -> list[str]:
+    """Notes how many ids below the largest have no row."""
+    num_nodes = int(node.max()) + 1
+    num_absent = num_nodes - len(np.unique(node))
+    if not num_absent:
+        return []
+    return [f"{path.name}: {num_absent} of {num_nodes} {node_type}s (ids 0..{num_nodes - 1}) have no interaction"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,23 +10,23 @@ from typing import Any, Literal, get_args
 import numpy as np
 import scipy.sparse
 import torch
-from torch_geometric.data import HeteroData, InMemoryDataset
+from torch_geometric.data import HeteroData
 
-from pyg_mmrec.datasets._cache import cache_folder, content_hash, load_cache, options_hash, save_cache
 from pyg_mmrec.datasets._files import RawFiles, find_files, read_features, read_neighbors
+from pyg_mmrec.datasets._folder import Content, FolderDataset
 from pyg_mmrec.datasets._inter import (
     Array,
     Header,
+    absent_ids,
     line_number,
-    num_split_pairs,
     read_header,
     read_interactions,
-    unique_pairs,
+    without_repeats,
 )
 from pyg_mmrec.typing import INTERACTS, ITEM, USER, feature_key, mask_key, similar
 from pyg_mmrec.utils import modalities as modality_names
 from pyg_mmrec.utils import normalized_weight, num_users_items, similar_modalities
-from pyg_mmrec.utils.checks import check_choice, check_flag, check_function, check_int, check_names, check_path
+from pyg_mmrec.utils.checks import check_choice, check_int, check_names
 
 #: What the weights of a neighbour graph are.
 NeighborWeights = Literal["binary", "stored"]
@@ -36,7 +35,7 @@ NeighborWeights = Literal["binary", "stored"]
 _FORMAT = 1
 
 
-class MMRecDataset(InMemoryDataset):
+class MMRecDataset(FolderDataset):
     r"""A data set in the files that multimodal recommenders share.
 
     The format of `MMRec <https://github.com/enoche/MMRec>`_ and its successors.
@@ -114,72 +113,21 @@ class MMRecDataset(InMemoryDataset):
         pre_transform: Callable[[HeteroData], HeteroData] | None = None,
         force_reload: bool = False,
     ) -> None:
-        check_path(root=root)
         if modalities is not None:
             check_names(modalities=modalities)
         if num_neighbors is not None:
             check_int(0, num_neighbors=num_neighbors)
         check_choice(get_args(NeighborWeights), neighbor_weights=neighbor_weights)
-        if cache_dir is not None:
-            check_path(cache_dir=cache_dir)
-        check_function(transform=transform, pre_transform=pre_transform)
-        check_flag(force_reload=force_reload)
-        super().__init__(os.fspath(root), transform, pre_transform, log=False, force_reload=force_reload)
+        super().__init__(root, cache_dir, transform, pre_transform, force_reload)
         self.name = name
-        self._files = find_files(Path(self.root), name, modalities, num_neighbors)
-        header = read_header(self._files.inter, separator, columns)
-        table, *others = self._files.paths()
-        self.content_hash = content_hash({"interactions": table, **{path.name: path for path in others}})
-        key = options_hash(
-            format=_FORMAT,
-            content=self.content_hash,
-            separator=header.separator,
-            columns=header.columns,
-            neighbor_weights=neighbor_weights,
+        files = find_files(Path(self.root), name, modalities, num_neighbors)
+        header = read_header(files.inter, separator, columns)
+        table, *others = files.paths()
+        named = {"interactions": table, **{path.name: path for path in others}}
+        options = {"separator": header.separator, "columns": header.columns, "neighbor_weights": neighbor_weights}
+        self._open(
+            table.parent, named, {"format": _FORMAT, **options}, lambda: _read_graph(files, header, neighbor_weights)
         )
-        self._cache = cache_folder(table.parent, cache_dir) / f"{name}-{key[:16]}.pt"
-        content = self._load_or_read(key, header, neighbor_weights)
-        for note in content["notes"]:
-            warnings.warn(note, stacklevel=2)
-        data = HeteroData.from_dict(content["data"])
-        self.data = data if pre_transform is None else pre_transform(data)
-
-    def _load_or_read(self, key: str, header: Header, neighbor_weights: NeighborWeights) -> dict[str, Any]:
-        if os.path.exists(self._cache) and not self.force_reload:
-            try:
-                return load_cache(self._cache, key)
-            except ValueError as error:
-                warnings.warn(f"{self._cache} is not a usable cache ({error}); reading the files again", stacklevel=3)
-        data, notes = _read_graph(self._files, header, neighbor_weights)
-        content = {"data": data.to_dict(), "notes": notes}
-        try:
-            save_cache(self._cache, key, content)
-        except (OSError, RuntimeError) as error:
-            warnings.warn(
-                f"{self._cache} cannot be written ({error}), so the files are read each time; pass another 'cache_dir'",
-                stacklevel=3,
-            )
-        return content
-
-    @property
-    def raw_dir(self) -> str:
-        """The folder ``<root>/<name>``."""
-        return str(self._files.inter.parent)
-
-    @property
-    def raw_file_names(self) -> list[str]:
-        """The files that are read, the interaction table first."""
-        return [path.name for path in self._files.paths()]
-
-    @property
-    def processed_dir(self) -> str:
-        """The folder of the cache."""
-        return str(self._cache.parent)
-
-    @property
-    def processed_file_names(self) -> list[str]:
-        """The cache."""
-        return [self._cache.name]
 
     def __repr__(self) -> str:
         data = self._data
@@ -191,7 +139,7 @@ class MMRecDataset(InMemoryDataset):
         )
 
 
-def _read_graph(files: RawFiles, header: Header, neighbor_weights: NeighborWeights) -> tuple[HeteroData, list[str]]:
+def _read_graph(files: RawFiles, header: Header, neighbor_weights: NeighborWeights) -> Content:
     """Reads the files into a graph; the notes count what was odd about them."""
     table = read_interactions(files.inter, header)
     features = {modality: read_features(path) for modality, path in files.features.items()}
@@ -199,9 +147,9 @@ def _read_graph(files: RawFiles, header: Header, neighbor_weights: NeighborWeigh
     rows = {files.features[modality]: x.size(0) for modality, (x, _, _) in features.items()}
     rows |= {files.neighbors[modality]: graph.shape[0] for modality, graph in graphs.items()}
     num_items = _num_items(rows, files.inter, header, table["item"])
-    table, notes = _clean(table, files.inter)
+    table, notes = without_repeats(table, files.inter)
     if not rows:
-        notes += _absent(files.inter, ITEM, table["item"])
+        notes += absent_ids(files.inter, ITEM, table["item"])
 
     data = HeteroData()
     data[USER].num_nodes = int(table["user"].max()) + 1
@@ -220,7 +168,7 @@ def _read_graph(files: RawFiles, header: Header, neighbor_weights: NeighborWeigh
         alone = int((np.diff(graph.indptr) == 0).sum())
         if alone:
             notes.append(f"{files.neighbors[modality].name}: {alone} of {num_items} items have no neighbour")
-    return data, notes
+    return Content(data, notes, {})
 
 
 def _num_items(rows: Mapping[Path, int], inter: Path, header: Header, item: Array) -> int:
@@ -239,32 +187,6 @@ def _num_items(rows: Mapping[Path, int], inter: Path, header: Header, item: Arra
             f"rows; item ids must lie in 0..{num_items - 1}"
         )
     return num_items
-
-
-def _clean(table: dict[str, Array], inter: Path) -> tuple[dict[str, Array], list[str]]:
-    """Drops repeated pairs; notes them and the users without interactions."""
-    notes = []
-    num_rows = len(table["user"])
-    keep = unique_pairs(table)
-    if len(keep) < num_rows:
-        notes.append(f"{inter.name}: {num_rows - len(keep)} of {num_rows} rows repeat a user-item pair and are dropped")
-        several = num_split_pairs(table)
-        if several:
-            notes.append(
-                f"{inter.name}: {several} user-item pairs are in more than one of train, validation and test; each "
-                "stays in the first of these"
-            )
-        table = {role: values[keep] for role, values in table.items()}
-    return table, notes + _absent(inter, USER, table["user"])
-
-
-def _absent(inter: Path, node_type: str, node: Array) -> list[str]:
-    """Notes how many ids below the largest have no row."""
-    num_nodes = int(node.max()) + 1
-    num_absent = num_nodes - len(np.unique(node))
-    if not num_absent:
-        return []
-    return [f"{inter.name}: {num_absent} of {num_nodes} {node_type}s (ids 0..{num_nodes - 1}) have no interaction"]
 
 
 def _add_neighbors(

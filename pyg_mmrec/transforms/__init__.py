@@ -1,10 +1,11 @@
-"""HeteroData in, HeteroData out: splits, modal kNN graphs, normalised weights, user features."""
+"""HeteroData in, HeteroData out: splits, modal kNN graphs, normalised weights, user features, words."""
 
 from pyg_mmrec.transforms.modal_knn_graph import ModalKNNGraph
 from pyg_mmrec.transforms.normalize_adj import NormalizeAdj
 from pyg_mmrec.transforms.split import ColdItemSplit, LabelSplit, LeaveLastOut, RandomSplit, TemporalSplit
 from pyg_mmrec.transforms.user_modal_mean import UserModalMean
 from pyg_mmrec.transforms.weak_labels import WeakLabels
+from pyg_mmrec.transforms.word_tokens import WordTokens
 
 __all__ = [
     "ColdItemSplit",
@@ -16,4 +17,5 @@ __all__ = [
     "TemporalSplit",
     "UserModalMean",
     "WeakLabels",
+    "WordTokens",
 ]

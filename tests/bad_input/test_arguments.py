@@ -14,7 +14,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec import datasets, models, transforms
-from pyg_mmrec.datasets import AttributeShop, MMRecDataset
+from pyg_mmrec.datasets import AttributeShop, MMRecDataset, PosterMovies
 from pyg_mmrec.evaluation import Evaluator
 from pyg_mmrec.loader import TripletLoader
 from pyg_mmrec.models import BPRMF, FREEDOM, SEA, VBPR, DRepMRec, Recommender, WithSEA
@@ -38,6 +38,7 @@ WRONG: dict[str, list[Any]] = {
 #: Kinds of the arguments whose annotation does not tell.
 SPECIAL = {"base": "choice", "edge_types": "names", "base_args": "arguments", "name": "name", "separator": "separator"}
 SPECIAL |= {"columns": "columns", "root": "path", "cache_dir": "path", "transform": "function"}
+SPECIAL |= {"vectors": "path"}
 SPECIAL |= {
     "pre_transform": "function",
     "in_channels": "sizes",
@@ -73,9 +74,11 @@ def models_with_sizes() -> Iterator[tuple[type, dict[str, Any]]]:
 CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     **{cls.__name__: (cls, base) for cls, base in models_with_sizes()},
     **{name: (getattr(transforms, name), {}) for name in transforms.__all__},
+    "WordTokens": (transforms.WordTokens, {"texts": ["a"]}),
     "Evaluator": (Evaluator, {}),
     "AttributeShop": (AttributeShop, {"root": "unused", "num_users": 30, "num_items": 60}),
     "MMRecDataset": (MMRecDataset, {"root": "unused", "name": "toy"}),
+    "PosterMovies": (PosterMovies, {"root": "unused", "name": "toy"}),
 }
 ARGUMENTS = [(label, name) for label, (call, _) in CALLS.items() for name in inspect.signature(call).parameters]
 
@@ -91,7 +94,7 @@ def test_bad_values_are_refused_in_one_line_that_names_the_argument(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     call, base = CALLS[label]
-    if label == "MMRecDataset":
+    if label in ("MMRecDataset", "PosterMovies"):
         base = {**base, "root": str(toy.parent)}
     for value in bad_values(name, inspect.signature(call).parameters[name]):
         if label == "AttributeShop" and (isinstance(value, np.generic) or (name == "seed" and value is HUGE)):

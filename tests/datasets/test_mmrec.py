@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.datasets import _cache, _files, _inter, mmrec
+from pyg_mmrec.datasets import _cache, _inter, mmrec
 from pyg_mmrec.datasets.mmrec import MMRecDataset
+from pyg_mmrec.utils.files import one_line
 
 INTERACTS = ("user", "interacts", "item")
 SIMILAR = ("item", "similar_image", "item")
@@ -809,8 +810,8 @@ def test_line_number_skips_blank_lines_only(tmp_path: Path) -> None:
 
 
 def test_one_line() -> None:
-    assert _files.one_line("  first\nsecond") == "first"
-    assert _files.one_line("x" * 10, 8) == "xxxxx..."
+    assert one_line("  first\nsecond") == "first"
+    assert one_line("x" * 10, 8) == "xxxxx..."
 
 
 # Real data -----------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ except ImportError:
 FUZZING = atheris is not None and __name__ == "__main__"
 
 with atheris.instrument_imports(include=["pyg_mmrec"]) if FUZZING else contextlib.nullcontext():
-    from pyg_mmrec.datasets import MMRecDataset
+    from pyg_mmrec.datasets import MMRecDataset, PosterMovies
     from pyg_mmrec.datasets._files import read_features, read_neighbors
     from pyg_mmrec.models import VBPR, LightGCN, Recommender
     from pyg_mmrec.training.checkpoint import FORMAT, load_checkpoint
@@ -184,6 +184,44 @@ def read_any_features(folder: Path, data: bytes) -> None:
     assert (x != 0).any()
 
 
+# Movies: the first byte says which file the rest is; the others are good.
+
+MOVIES: dict[str, bytes] = {
+    "interactions.npz": saved(
+        lambda file: np.savez(file, train=[[0, 0], [0, 1], [1, 0]], test=[[1, 1]], movie_id=[7, 8])
+    ),
+    "posters.npz": saved(lambda file: np.savez(file, images=np.ones((2, 2, 1, 3), np.uint8), ok=[True, False])),
+    "item_text.json": b'[{"title": "a red pen", "genres": "x|y"}, {"title": null, "genres": "x", "movie_id": 8}]',
+    "vectors.txt": b"3 2\nred 1 -2.5\npen 1e-3 4\nzebra 0 0\n",
+}
+
+
+def movie_seeds() -> list[bytes]:
+    other = [
+        saved(lambda file: np.savez(file, train=[[0, 1]], test=np.array([[Payload(), 1]]))),
+        saved(
+            lambda file: np.savez_compressed(file, images=np.ones((2, 1, 1, 3), np.uint8), ok=[1, 0], movie_id=[7, 8])
+        ),
+        b'[{"title": "red", "genres": "", "movie_id": 7}, {"genres": "x", "movie_id": 8}]',
+        b"red .5\n. . 3\npen 1e9\n",
+    ]
+    return [bytes([number % 4]) + content for number, content in enumerate([*MOVIES.values(), *other])]
+
+
+def read_movies(folder: Path, data: bytes) -> None:
+    (folder / "toy").mkdir()
+    for name, content in MOVIES.items():
+        (folder / "toy" / name).write_bytes(content)
+    (folder / "toy" / list(MOVIES)[data[0] % 4 if data else 0]).write_bytes(data[1:])
+    dataset = PosterMovies(folder, "toy", fields=["title"], min_count=1, vectors=folder / "toy" / "vectors.txt")
+    item, word = dataset[0]["item"], dataset[0]["word"]
+    assert item.image.shape[:2] == (item.num_nodes, 3)
+    assert item.tokens.shape[0] == item.category.numel() == item.num_nodes
+    assert int(item.tokens.max()) < word.num_nodes == len(dataset.vocabulary) == word.x.size(0)
+    assert word.x.isfinite().all()
+    assert (dataset[0][INTERACTS].split == 0).any()
+
+
 # Neighbour graphs: the first byte says whether the rest is the file or the numbers in it.
 
 
@@ -291,6 +329,7 @@ class Target(NamedTuple):
 TARGETS = {
     "inter": Target(inter_seeds, read_inter),
     "features": Target(feature_seeds, read_any_features),
+    "movies": Target(movie_seeds, read_movies),
     "graphs": Target(graph_seeds, read_graph),
     "checkpoint": Target(checkpoint_seeds, read_checkpoint),
     "model": Target(model_seeds, read_model),

@@ -60,6 +60,17 @@ def test_equals_the_dense_factorisation(window: int) -> None:
     assert (vectors[np.abs(vectors).argmax(axis=0), np.arange(5)] > 0).all()
 
 
+def test_many_words_equal_the_dense_factorisation() -> None:
+    tokens = topic_texts(num_topics=6, words_each=120, num_texts=3000, length=10)
+    vectors = word_vectors(tokens, 721, 6).double().numpy()
+    assert (vectors.any(1).sum(), vectors[0].any()) == (720, False)  # so many that the sparse solver is used
+    u, s, _ = np.linalg.svd(dense_information(tokens.tolist(), 721, 5))
+    assert s[5] - s[6] > 1e-3
+    np.testing.assert_allclose(vectors @ vectors.T, (u[:, :6] * s[:6]) @ u[:, :6].T, atol=1e-5)
+    assert (vectors[np.abs(vectors).argmax(axis=0), np.arange(6)] > 0).all()
+    assert np.array_equal(word_vectors(tokens, 721, 6).numpy(), vectors.astype(np.float32))
+
+
 def test_padding_keeps_words_apart() -> None:
     near, far = torch.tensor([[1, 2, 3, 1]] * 3), torch.tensor([[1, 2, 0, 3, 1]] * 3)
     assert not torch.equal(word_vectors(near, 4, 2, window=1), word_vectors(far, 4, 2, window=1))
@@ -77,6 +88,12 @@ def test_same_tokens_same_vectors() -> None:
     torch.set_rng_state(state)
     assert first.dtype == torch.float32
     assert tokens.equal(topic_texts())
+
+
+def test_equal_singular_values_come_out_the_same() -> None:
+    pairs = torch.arange(1, 61).view(30, 2)  # each word with one other: all singular values are equal
+    first = word_vectors(pairs, 61, 20)
+    assert all(torch.equal(first, word_vectors(pairs, 61, 20)) for _ in range(3))
 
 
 def test_words_that_do_not_occur_are_zero() -> None:
