@@ -13,8 +13,8 @@ from torch.nn import Linear, ReLU, Sequential
 from pyg_mmrec.utils import segment_sum, take_rows
 from pyg_mmrec.utils.checks import check_int
 
-#: Numbers that scoring may hold at a time.
-NUMBERS_AT_ONCE = 2**25
+#: Numbers that scoring holds at a time: few enough for the cache.
+NUMBERS_AT_ONCE = 2**22
 
 
 class Contributions(NamedTuple):
@@ -98,13 +98,14 @@ class DeepInterest(torch.nn.Module):
 
     def weights(self, candidate: Tensor, history: Tensor) -> Tensor:
         """``[C, H]`` weights of the items of histories for candidates, from representations, in blocks of these."""
-        of_history, width = self.history(history), self.product.weight.size(0)
+        of_history, width = self.history(history).t().contiguous(), self.product.weight.size(0)  # [h, H]
         block = max(1, NUMBERS_AT_ONCE // max(1, width * max(history.shape)))
         out = []
         for part in candidate.split(block):
             maps = part.unsqueeze(1) * self.product.weight  # [c, h, d], one linear map for each candidate
-            hidden = torch.einsum("kd,chd->ckh", history, maps) + of_history + self.candidate(part).unsqueeze(1)
-            out.append(self.attention(hidden.relu()).squeeze(-1))
+            hidden = (maps.flatten(0, 1) @ history.t()).unflatten(0, (-1, width))  # [c, h, H]
+            hidden = hidden.add_(of_history).add_(self.candidate(part).unsqueeze(-1)).relu_()
+            out.append((self.attention.weight @ hidden).squeeze(1) + self.attention.bias)
         return torch.cat(out) if out else history.new_empty(0, history.size(0))
 
     def score_all(self, table: Tensor, candidate: Tensor, row: Tensor, ptr: Tensor) -> Tensor:
