@@ -15,7 +15,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec import datasets, models, transforms
 from pyg_mmrec.datasets import AttributeShop, MMRecDataset
-from pyg_mmrec.evaluation import Evaluator
+from pyg_mmrec.evaluation import Evaluator, SampledEvaluator
 from pyg_mmrec.loader import TripletLoader
 from pyg_mmrec.models import BPRMF, FREEDOM, SEA, VBPR, DRepMRec, Recommender, WithSEA
 from pyg_mmrec.utils import knn, rank_items
@@ -74,6 +74,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     **{cls.__name__: (cls, base) for cls, base in models_with_sizes()},
     **{name: (getattr(transforms, name), {}) for name in transforms.__all__},
     "Evaluator": (Evaluator, {}),
+    "SampledEvaluator": (SampledEvaluator, {}),
     "AttributeShop": (AttributeShop, {"root": "unused", "num_users": 30, "num_items": 60}),
     "MMRecDataset": (MMRecDataset, {"root": "unused", "name": "toy"}),
 }
