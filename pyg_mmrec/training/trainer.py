@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.evaluation import Evaluator
+from pyg_mmrec.evaluation import BaseEvaluator, Evaluator
 from pyg_mmrec.training.run import TrainResult, TrainRun
 from pyg_mmrec.training.run_folder import RunFolder
 from pyg_mmrec.utils.checks import check_flag, check_function, check_int, check_path, check_positive
@@ -37,7 +37,8 @@ class Trainer:
             (default: 2048).
         learning_rate: Of Adam (default: 1e-3).
         seed: Of batches, negatives, per-epoch graphs and dropout.
-        evaluator: Its metrics must include ``monitor``; by default an :class:`~pyg_mmrec.evaluation.Evaluator`.
+        evaluator: Its metrics must include ``monitor``; by default an :class:`~pyg_mmrec.evaluation.Evaluator`. A
+            :class:`~pyg_mmrec.evaluation.SampledEvaluator` needs another ``monitor``, such as ``'gauc'``.
         optimizer: Makes the optimiser from the parameters, instead of Adam.
         scheduler: Makes a learning-rate scheduler from the optimiser; stepped after each epoch.
         run_dir: Where logs, checkpoints and the result go (see :class:`~pyg_mmrec.training.RunFolder`); nothing is
@@ -66,7 +67,7 @@ class Trainer:
         batch_size: int = 2048,
         learning_rate: float = 1e-3,
         seed: int = 0,
-        evaluator: Evaluator | None = None,
+        evaluator: BaseEvaluator | None = None,
         optimizer: Callable[[Iterable[torch.nn.Parameter]], Optimizer] | None = None,
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         run_dir: str | Path | None = None,
@@ -153,7 +154,7 @@ class Trainer:
             "model": type(model).__name__,
             **{f"model.{key}": value for key, value in model.config().items()},
             **{key: getattr(self, key) for key in keys},
-            "metrics": list(self.evaluator.metrics),
+            **self.evaluator.settings(),
             "optimizer": self.optimizer is not None,
             "scheduler": self.scheduler is not None,
             "precision": self.fabric._precision.precision,

@@ -15,7 +15,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec import datasets, models, transforms
 from pyg_mmrec.datasets import AttributeShop, MMRecDataset, PosterMovies
-from pyg_mmrec.evaluation import Evaluator
+from pyg_mmrec.evaluation import Evaluator, SampledEvaluator
 from pyg_mmrec.loader import TripletLoader
 from pyg_mmrec.models import BPRMF, FREEDOM, SEA, VBPR, DRepMRec, Recommender, WithSEA
 from pyg_mmrec.utils import knn, rank_items
@@ -76,6 +76,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     **{name: (getattr(transforms, name), {}) for name in transforms.__all__},
     "WordTokens": (transforms.WordTokens, {"texts": ["a"]}),
     "Evaluator": (Evaluator, {}),
+    "SampledEvaluator": (SampledEvaluator, {}),
     "AttributeShop": (AttributeShop, {"root": "unused", "num_users": 30, "num_items": 60}),
     "MMRecDataset": (MMRecDataset, {"root": "unused", "name": "toy"}),
     "PosterMovies": (PosterMovies, {"root": "unused", "name": "toy"}),
