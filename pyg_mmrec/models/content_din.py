@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, cast
 
@@ -25,7 +26,7 @@ from pyg_mmrec.utils import (
     segment_rows,
     word_vectors,
 )
-from pyg_mmrec.utils.checks import check_channels, check_int, check_not_negative, check_positive
+from pyg_mmrec.utils.checks import check_channels, check_flag, check_int, check_not_negative, check_positive
 
 #: The modalities that raw content belongs to: ``data['item'].image`` and ``data['item'].tokens``.
 IMAGE, TEXT = "image", "text"
@@ -91,7 +92,8 @@ class ContentDIN(Recommender):
         rebuilt_items: int | None,
     ) -> None:
         super().__init__(num_users, num_items)
-        check_int(1, part_channels=part_channels, max_history=max_history)
+        check_int(1, word_channels=word_channels, max_history=max_history)
+        check_flag(train_words=train_words)
         if rebuilt_items is not None:
             check_int(1, rebuilt_items=rebuilt_items)
         check_not_negative(kl_weight=kl_weight)
@@ -169,8 +171,9 @@ class ContentDIN(Recommender):
             cast("FeatureVAE", branch).reset_parameters()
         self.interest.reset_parameters()
 
+    @abstractmethod
     def fuse(self, parts: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Representations of items, and the parts that each modality is rebuilt from; here the parts themselves.
+        """Representations of items, and the parts that each modality is rebuilt from.
 
         Args:
             parts: By modality ``[num_items, num_parts, channels]``.
@@ -178,7 +181,6 @@ class ContentDIN(Recommender):
         Returns:
             ``[num_items, channels]``, and by modality ``[num_items, num_parts, channels]``.
         """
-        return torch.cat([part.flatten(1) for part in parts.values()], dim=-1), parts
 
     def encode(self, data: HeteroData, item: Tensor) -> Encoded:
         """Reads some items; a modality that an item lacks gives zeros.
@@ -303,6 +305,11 @@ class ContentDIN(Recommender):
         return kept_entries(item, ptr, kept)
 
 
+def side_by_side(parts: dict[str, Tensor]) -> Tensor:
+    """``[num_items, channels]``, all parts of all modalities."""
+    return torch.cat([part.flatten(1) for part in parts.values()], dim=-1)
+
+
 def modality_names(in_channels: dict[str, int], image_shape: list[int] | None, num_words: int | None) -> list[str]:
     """Modalities that are read as features or raw.
 
@@ -311,8 +318,8 @@ def modality_names(in_channels: dict[str, int], image_shape: list[int] | None, n
     """
     check_channels(in_channels)
     if image_shape is not None:
-        if len(image_shape) != 3:
-            raise ValueError(f"'image_shape' must be channels, height and width (got {image_shape})")
+        if not isinstance(image_shape, list | tuple) or len(image_shape) != 3:
+            raise ValueError(f"'image_shape' must be channels, height and width (got {image_shape!r})")
         for size in image_shape:
             check_int(1, image_shape=size)
     if num_words is not None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pyg_mmrec.models.content_din import TEXT, ContentDIN, modality_names
+from torch import Tensor
+
+from pyg_mmrec.models.content_din import TEXT, ContentDIN, modality_names, side_by_side
+from pyg_mmrec.utils.checks import check_int
 
 
 class DINPlus(ContentDIN):
@@ -49,6 +52,7 @@ class DINPlus(ContentDIN):
         rebuilt_items: int | None = None,
     ) -> None:
         names = modality_names(in_channels, image_shape, num_words)
+        check_int(1, num_parts=num_parts, part_channels=part_channels)
         super().__init__(
             num_users,
             num_items,
@@ -67,3 +71,7 @@ class DINPlus(ContentDIN):
             rebuilt_items=rebuilt_items,
         )
         self.num_parts = num_parts
+
+    def fuse(self, parts: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """All parts side by side; each modality is rebuilt from its own."""
+        return side_by_side(parts), parts

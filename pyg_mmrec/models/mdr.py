@@ -13,7 +13,7 @@ from torch_geometric.data import HeteroData
 from pyg_mmrec.models.content_din import ITEMS_AT_ONCE, TEXT, ContentDIN, Encoded, modality_names
 from pyg_mmrec.nn import AttributeLayout, DisentangledFusion
 from pyg_mmrec.typing import ITEM
-from pyg_mmrec.utils.checks import check_not_negative
+from pyg_mmrec.utils.checks import check_int, check_not_negative, check_share
 
 
 class ScoreExplanation(NamedTuple):
@@ -95,14 +95,13 @@ class MDR(ContentDIN):
         rebuilt_items: int | None = None,
     ) -> None:
         names = modality_names(in_channels, image_shape, num_words)
-        if layout is None:
-            attributes = AttributeLayout.even(names)
-        else:
-            attributes = layout if isinstance(layout, AttributeLayout) else AttributeLayout(**layout)
+        attributes = AttributeLayout.even(names) if layout is None else _layout(layout)
         unknown = {name for of in attributes.modalities.values() for name in of} - set(names)
         if unknown:
             raise ValueError(f"'layout' names the modalities {sorted(unknown)}, but the data has {names}")
         check_not_negative(information_weight=information_weight, label_weight=label_weight)
+        check_share(alpha=alpha)
+        check_int(1, part_channels=part_channels)
         super().__init__(
             num_users,
             num_items,
@@ -243,3 +242,14 @@ class MDR(ContentDIN):
         """Dimensions of each attribute, and of the black box."""
         black_box = [self.attributes.num_black_box] if self.attributes.num_black_box else []
         return [self.part_channels * number for number in [1] * len(self.attributes.modalities) + black_box]
+
+
+def _layout(layout: Any) -> AttributeLayout:
+    if isinstance(layout, AttributeLayout):
+        return layout
+    try:
+        return AttributeLayout(**layout)
+    except TypeError:
+        raise ValueError(
+            f"'layout' must be an AttributeLayout or a dictionary of its arguments (got {layout!r})"
+        ) from None

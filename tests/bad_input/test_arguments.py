@@ -74,6 +74,7 @@ def models_with_sizes() -> Iterator[tuple[type, dict[str, Any]]]:
 CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     **{cls.__name__: (cls, base) for cls, base in models_with_sizes()},
     **{name: (getattr(transforms, name), {}) for name in transforms.__all__},
+    "WeakLabels": (transforms.WeakLabels, {"share": 0.5}),
     "WordTokens": (transforms.WordTokens, {"texts": ["a"]}),
     "Evaluator": (Evaluator, {}),
     "SampledEvaluator": (SampledEvaluator, {}),
@@ -127,7 +128,10 @@ def test_bad_values_are_refused_in_one_line_that_names_the_argument(
             lambda: WithSEA(3, 3, {"a": 2, "b": 2}, base="VPBR"),
             "'base': there is no model 'VPBR', did you mean 'VBPR'?",
         ),
-        (lambda: WithSEA(3, 3, {"a": 2, "b": 2}, base="Zzz"), "'base': there is no model 'Zzz', known are BM3, BPRMF"),
+        (
+            lambda: WithSEA(3, 3, {"a": 2, "b": 2}, base="Zzz"),
+            "'base': there is no model 'Zzz', known are ABAE, BM3, BPRMF",
+        ),
         (lambda: DRepMRec(3, 3, {}), "'in_channels' names no modality: DRepMRec needs item features x_<modality>"),
         (lambda: transforms.ModalKNNGraph(k=0), "'k' must be positive (got 0)"),
         (lambda: transforms.TemporalSplit(val=INF), "'val' must be finite (got inf)"),
