@@ -21,7 +21,7 @@ import pyg_mmrec.transforms
 from pyg_mmrec.models import Recommender
 from pyg_mmrec.transforms.split import InteractionSplit
 
-SIZES = {"num_users", "num_items", "in_channels"}
+SIZES = {"num_users", "num_items", "in_channels", "image_shape", "num_words"}
 CALLBACKS = {"transform", "pre_transform"}
 
 
@@ -215,7 +215,11 @@ def find(group: str, name: Any) -> type:
 def chosen(group: str, choice: Namespace) -> tuple[Any, dict[str, Any]]:
     """The class of a parsed choice, and its arguments."""
     arguments = choice.get("init_args")
-    return find(group, choice.class_path), arguments.as_dict() if arguments is not None else {}
+    given = {} if arguments is None else arguments.as_dict()
+    for value in given.values():
+        if isinstance(value, dict):
+            value.pop("__path__", None)  # where the parser read it from
+    return find(group, choice.class_path), given
 
 
 def _arguments(group: str, cls: type) -> dict[str, inspect.Parameter]:
