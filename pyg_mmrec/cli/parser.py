@@ -21,7 +21,7 @@ import pyg_mmrec.transforms
 from pyg_mmrec.models import Recommender
 from pyg_mmrec.transforms.split import InteractionSplit
 
-SIZES = {"num_users", "num_items", "in_channels"}
+SIZES = {"num_users", "num_items", "in_channels", "num_categories"}
 CALLBACKS = {"transform", "pre_transform"}
 
 

@@ -3,14 +3,17 @@
 from pyg_mmrec.models.base import Recommender, Representations, UserItem
 from pyg_mmrec.models.bm3 import BM3
 from pyg_mmrec.models.bprmf import BPRMF
+from pyg_mmrec.models.deepfm import DeepFM
 from pyg_mmrec.models.drepmrec import DRepMRec
 from pyg_mmrec.models.freedom import FREEDOM
 from pyg_mmrec.models.lightgcn import LightGCN
 from pyg_mmrec.models.mgcn import MGCN
 from pyg_mmrec.models.mmil import MMIL, Explanation
+from pyg_mmrec.models.pnn import PNN
 from pyg_mmrec.models.popularity import Popularity
 from pyg_mmrec.models.sea import SEA
 from pyg_mmrec.models.vbpr import VBPR
+from pyg_mmrec.models.wide_deep import WideDeep
 from pyg_mmrec.models.with_bma import WithBMA
 from pyg_mmrec.models.with_sea import WithSEA
 
@@ -20,15 +23,18 @@ __all__ = [
     "FREEDOM",
     "MGCN",
     "MMIL",
+    "PNN",
     "SEA",
     "VBPR",
     "DRepMRec",
+    "DeepFM",
     "Explanation",
     "LightGCN",
     "Popularity",
     "Recommender",
     "Representations",
     "UserItem",
+    "WideDeep",
     "WithBMA",
     "WithSEA",
 ]
