@@ -30,7 +30,8 @@ from pyg_mmrec.transforms import ModalKNNGraph, RandomSplit
 from pyg_mmrec.typing import Triplets
 
 NUM_USERS, NUM_ITEMS = 60, 40
-MODELS = "BM3, BPRMF, DRepMRec, FREEDOM, LightGCN, MGCN, MMIL, Popularity, SEA, VBPR, WithBMA, WithSEA"
+MODELS = "BM3, BPRMF, DRepMRec, DeepFM, FREEDOM, LightGCN, MGCN, MMIL, PNN, Popularity, SEA, VBPR, WideDeep"
+MODELS += ", WithBMA, WithSEA"
 COMMANDS = ("train", "evaluate", "recommend", "compare", "datasets")
 
 
@@ -150,6 +151,15 @@ def test_a_published_split_is_used_and_named(tmp_path: Path, capsys: pytest.Capt
     assert json.loads((tmp_path / "run" / "model" / "config.json").read_text())["init_args"]["in_channels"] == {
         "text": 4
     }
+
+
+def test_categories_are_counted_in_the_data(data: list[str], short: list[str], tmp_path: Path, command: Any) -> None:
+    flags = ["--model.mlp_channels", "8", "--model.num_layers", "2"]
+    command("train", "--model", "DeepFM", *flags, *data, *short, "--run_dir", tmp_path)
+    init_args = json.loads((tmp_path / "model" / "config.json").read_text())["init_args"]
+    assert (init_args["num_categories"], init_args["mlp_channels"]) == (6, 8)
+    out = command("evaluate", tmp_path, "--evaluator.metrics", "[recall@20]")
+    assert float(out.split()[1]) == pytest.approx(result(tmp_path)["test_recall@20"], abs=1e-6)
 
 
 def test_a_file_says_the_same_as_flags(trained: Path, data: list[str], tmp_path: Path, command: Any) -> None:
@@ -498,6 +508,7 @@ BAD = [
     (TRAIN + "--model.hiden_channels 8", "BPRMF has no argument 'hiden_channels'; did you mean 'hidden_channels'?"),
     (TRAIN + "--model.init_args.hiden 8", "BPRMF has no argument 'hiden'; known are hidden_channels, l2_form, l2"),
     (TRAIN + "--model.num_users 8", "BPRMF has no argument 'num_users'; known are"),
+    ("train --model PNN {data} --model.num_categories 8", "PNN has no argument 'num_categories'; "),
     (TRAIN + "--dataset.num_user 8", "AttributeShop has no argument 'num_user'; did you mean 'num_users'?"),
     (TRAIN + "--split RandomSplit --split.sed 1", "RandomSplit has no argument 'sed'; did you mean 'seed'?"),
     (TRAIN + "--split.seed 1", "--split.seed needs a split: name one with --split"),

@@ -21,7 +21,7 @@ import pyg_mmrec.transforms
 from pyg_mmrec.models import Recommender
 from pyg_mmrec.transforms.split import InteractionSplit
 
-SIZES = {"num_users", "num_items", "in_channels", "image_shape", "num_words"}
+SIZES = {"num_users", "num_items", "in_channels", "num_categories", "image_shape", "num_words"}
 CALLBACKS = {"transform", "pre_transform"}
 
 

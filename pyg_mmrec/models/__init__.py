@@ -5,6 +5,7 @@ from pyg_mmrec.models.base import Recommender, Representations, UserItem
 from pyg_mmrec.models.beta_vae import BetaVAE
 from pyg_mmrec.models.bm3 import BM3
 from pyg_mmrec.models.bprmf import BPRMF
+from pyg_mmrec.models.deepfm import DeepFM
 from pyg_mmrec.models.din_plus import DINPlus
 from pyg_mmrec.models.drepmrec import DRepMRec
 from pyg_mmrec.models.freedom import FREEDOM
@@ -12,9 +13,11 @@ from pyg_mmrec.models.lightgcn import LightGCN
 from pyg_mmrec.models.mdr import MDR, ScoreExplanation
 from pyg_mmrec.models.mgcn import MGCN
 from pyg_mmrec.models.mmil import MMIL, Explanation
+from pyg_mmrec.models.pnn import PNN
 from pyg_mmrec.models.popularity import Popularity
 from pyg_mmrec.models.sea import SEA
 from pyg_mmrec.models.vbpr import VBPR
+from pyg_mmrec.models.wide_deep import WideDeep
 from pyg_mmrec.models.with_bma import WithBMA
 from pyg_mmrec.models.with_sea import WithSEA
 
@@ -26,11 +29,13 @@ __all__ = [
     "MDR",
     "MGCN",
     "MMIL",
+    "PNN",
     "SEA",
     "VBPR",
     "BetaVAE",
     "DINPlus",
     "DRepMRec",
+    "DeepFM",
     "Explanation",
     "LightGCN",
     "Popularity",
@@ -38,6 +43,7 @@ __all__ = [
     "Representations",
     "ScoreExplanation",
     "UserItem",
+    "WideDeep",
     "WithBMA",
     "WithSEA",
 ]

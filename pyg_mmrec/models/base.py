@@ -19,7 +19,7 @@ from pyg_mmrec.models._saved import CONFIG, WEIGHTS, build, read_config
 from pyg_mmrec.typing import ITEM, Batches, feature_key
 from pyg_mmrec.utils import num_users_items, rank_items, seen_items, with_operators
 from pyg_mmrec.utils.checks import check_flag, check_int
-from pyg_mmrec.utils.hetero import item_channels
+from pyg_mmrec.utils.hetero import count_categories, item_categories, item_channels
 
 Model = TypeVar("Model", bound="Recommender")
 
@@ -77,7 +77,7 @@ class Recommender(torch.nn.Module, ABC):
         return super().__call__(data, *args, **kwargs)
 
     def check_data(self, data: HeteroData) -> None:
-        """Refuses a graph of other numbers of users or items, or another precision, than the model's.
+        """Refuses a graph of other numbers of users, items or categories, or another precision, than the model's.
 
         Raises:
             ValueError: If they differ.
@@ -93,6 +93,8 @@ class Recommender(torch.nn.Module, ABC):
             x = data[ITEM].get(key)
             if isinstance(x, Tensor) and x.dtype == torch.float64 and weight is not None and weight.dtype != x.dtype:
                 raise ValueError(f"data['item'].{key} is float64 but the model {weight.dtype}: store it as x.float()")
+        if num_categories := getattr(self, "num_categories", 0):
+            item_categories(data, num_categories)
 
     def reset_parameters(self) -> None:
         """Draws all parameters anew from torch's global generator."""
@@ -236,9 +238,10 @@ class Recommender(torch.nn.Module, ABC):
         Raises:
             ValueError: If an argument is out of range, or the data lacks its sizes or has features of another form.
         """
-        reads = "in_channels" in inspect.signature(cls.__init__).parameters
-        in_channels = item_channels(data) if reads else {}
-        model = cls(**(cls.sizes(*num_users_items(data), in_channels) | kwargs))
+        names = inspect.signature(cls.__init__).parameters
+        in_channels = item_channels(data) if "in_channels" in names else {}
+        num_categories = count_categories(data) if "num_categories" in names else 0
+        model = cls(**(cls.sizes(*num_users_items(data), in_channels, num_categories) | kwargs))
         model.start_from(data)
         return model
 
@@ -246,9 +249,12 @@ class Recommender(torch.nn.Module, ABC):
         """Sets what starts at values of the data, such as trained features; by default nothing."""
 
     @classmethod
-    def sizes(cls, num_users: int, num_items: int, in_channels: dict[str, int]) -> dict[str, Any]:
-        """Of the three sizes, those that the constructor's signature names."""
+    def sizes(
+        cls, num_users: int, num_items: int, in_channels: dict[str, int], num_categories: int = 0
+    ) -> dict[str, Any]:
+        """Of these sizes, those that the constructor's signature names."""
         given = {"num_users": num_users, "num_items": num_items, "in_channels": in_channels}
+        given |= {"num_categories": num_categories}
         names = inspect.signature(cls.__init__).parameters
         return {name: value for name, value in given.items() if name in names}
 

@@ -8,6 +8,7 @@ from pyg_mmrec.nn.fusion import AttributeLayout, DisentangledFusion
 from pyg_mmrec.nn.gate import FilterGate
 from pyg_mmrec.nn.intent import IntentAttention, MultiIntentExtractor, SoftIntents
 from pyg_mmrec.nn.interest import Contributions, DeepInterest
+from pyg_mmrec.nn.pairs import OneHotFields, PairMLP, pair_products, score_pairs
 from pyg_mmrec.nn.projection import ModalProjection
 from pyg_mmrec.nn.separate import SeparateLearning
 from pyg_mmrec.nn.similarity import SimilarityTargets
@@ -27,10 +28,14 @@ __all__ = [
     "IntentAttention",
     "ModalProjection",
     "MultiIntentExtractor",
+    "OneHotFields",
+    "PairMLP",
     "SeparateLearning",
     "SimilarityTargets",
     "SoftIntents",
     "XavierEmbedding",
     "composed_linear",
     "default_modality_weights",
+    "pair_products",
+    "score_pairs",
 ]

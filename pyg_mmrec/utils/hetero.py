@@ -158,6 +158,48 @@ def item_channels(data: HeteroData) -> dict[str, int]:
     return {name: x.size(1) for name, x in found.items() if x is not None}
 
 
+def item_categories(data: HeteroData, num_categories: int) -> Tensor:
+    """The ``[num_items]`` categories of the items, -1 where unknown.
+
+    Args:
+        data: The graph.
+        num_categories: The number of categories that the reader was built for.
+
+    Raises:
+        ValueError: If the data lacks categories, has more of them, or not one int64 for each item.
+    """
+    category = _categories(data)
+    if category is None or int(category.max()) >= num_categories:
+        found = "nothing" if category is None else f"{int(category.max())}"
+        raise ValueError(
+            f"data['item'].category must lie in -1..{num_categories - 1}, as the model was built for (got {found})"
+        )
+    return category
+
+
+def count_categories(data: HeteroData) -> int:
+    """Number of categories of the items, one more than the largest; 0 where the data has none or knows none.
+
+    Raises:
+        ValueError: If they are not one int64 for each item, -1 or more.
+    """
+    category = _categories(data)
+    return 0 if category is None else int(category.max()) + 1
+
+
+def _categories(data: HeteroData) -> Tensor | None:
+    category: Tensor | None = data[ITEM].get("category")
+    num_items, name = _num_nodes(data, ITEM), "data['item'].category"
+    if category is None or not num_items:
+        return None
+    if not isinstance(category, Tensor) or category.dtype != torch.int64 or category.shape != (num_items,):
+        found = f"{list(category.shape)}, {category.dtype}" if isinstance(category, Tensor) else type(category).__name__
+        raise ValueError(f"{name} must be an int64 tensor of shape [{num_items}] (got {found})")
+    if int(category.min()) < -1:
+        raise ValueError(f"{name} must not be below -1, which stands for unknown (got {int(category.min())})")
+    return category
+
+
 def _features(data: HeteroData, modality: str) -> Tensor | None:
     x: Tensor | None = data[ITEM].get(feature_key(modality))
     num_items = _num_nodes(data, ITEM)

@@ -23,12 +23,15 @@ from pyg_mmrec.models import (
     FREEDOM,
     MGCN,
     MMIL,
+    PNN,
     SEA,
     VBPR,
+    DeepFM,
     DRepMRec,
     LightGCN,
     Popularity,
     Recommender,
+    WideDeep,
     WithBMA,
     WithSEA,
 )
@@ -38,7 +41,7 @@ from pyg_mmrec.typing import INTERACTS, similar
 
 Views = tuple[HeteroData, HeteroData, HeteroData]
 WITH_FEATURES = [VBPR, BM3, FREEDOM, MGCN, MMIL, SEA, DRepMRec, WithSEA, WithBMA]
-MODELS: list[type[Recommender]] = [Popularity, BPRMF, LightGCN, *WITH_FEATURES]
+MODELS: list[type[Recommender]] = [Popularity, BPRMF, LightGCN, WideDeep, PNN, DeepFM, *WITH_FEATURES]
 GRAPH = similar("item", "image")
 EVALUATOR = Evaluator(["recall@3"])
 

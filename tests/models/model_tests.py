@@ -201,6 +201,8 @@ class ModelTests:
         expected |= {"num_users": 40, "num_items": 30}
         if "in_channels" in parameters:
             expected["in_channels"] = {"image": 12, "text": 8}
+        if "category" in tiny_data["item"]:
+            expected["num_categories"] = 3
         assert model.config() == expected
         assert json.loads(json.dumps(model.config())) == expected
         twin = self.model_class(**model.config())

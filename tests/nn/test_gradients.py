@@ -53,6 +53,13 @@ NUM_ROWS, REPEATS = 6, [3, 1, 3, 0, 1, 3]
 MASK = torch.tensor([[True, True, False, True, True, True], [True, False, True, True, False, True]])
 
 
+def bce() -> None:
+    pos, neg = rows(5), rows(5)
+    check(lambda: loss.bce_loss(pos, neg), pos, neg)
+    far = torch.tensor([30.0, -30.0])
+    check(lambda: loss.bce_loss(far, pos[:2]), far)
+
+
 def bpr() -> None:
     pos, neg = rows(5), rows(5)
     check(lambda: loss.bpr_loss(pos, neg), pos, neg)
@@ -147,6 +154,7 @@ def club_weights() -> None:
 
 LOSSES: dict[str, list[Callable[[], None]]] = {
     "aspect_loss": [aspects],
+    "bce_loss": [bce],
     "bpr_loss": [bpr],
     "gaussian_kl": [divergence],
     "orthogonality_loss": [orthogonality],
@@ -339,6 +347,7 @@ HISTORIES = Histories(
 def item_data(num_items: int, masked: bool = False) -> HeteroData:
     data = HeteroData()
     data["user"].num_nodes, data["item"].num_nodes = NUM_USERS, num_items
+    data["item"].category = torch.arange(num_items) % 3 - 1
     for name, x in related(num_items, {"image": 3, "text": 2}).items():
         data["item"][feature_key(name)] = x
     if masked:
@@ -371,6 +380,9 @@ MODELS: dict[str, list[dict[str, Any]]] = {
     "LightGCN": [
         {"num_layers": layers, "l2_form": form, "l2_weight": 0.5} for layers in (0, 2) for form in ("squared", "norm")
     ],
+    "WideDeep": [{"mlp_channels": 4, "num_layers": 2}],
+    "PNN": [{"product": product, "mlp_channels": 3, "num_layers": 2} for product in ("inner", "outer")],
+    "DeepFM": [{"mlp_channels": 3, "num_layers": 2, "dropout": 0.4}, {"mlp_channels": 3, "num_layers": 1}],
     "VBPR": [
         {"bias": bias, "l2_form": form, "l2_weight": 0.5, "modal_l2_weight": weight}
         for bias, form, weight in ((True, "squared", 0.0), (True, "norm", 0.5), (False, "squared", 0.5))
@@ -487,6 +499,7 @@ def test_everything_is_checked() -> None:
     layers = {"FilterGate", "ModalProjection", "SeparateLearning", "XavierEmbedding", "composed_linear"}
     in_models = {"BehaviorModalAlignment", "IntentAttention", "MultiIntentExtractor", "SoftIntents"}
     in_models |= {"AspectBranch", "DeepInterest", "DisentangledFusion", "FeatureVAE", "ImageVAE"}
+    in_models |= {"OneHotFields", "PairMLP", "pair_products", "score_pairs"}
     without_weights = {"AttributeLayout", "Code", "Contributions", "SimilarityTargets", "default_modality_weights"}
     assert set(loss.__all__) == set(LOSSES)
     assert set(nn.__all__) == layers | in_models | without_weights

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyg_mmrec.nn.loss import (
+    bce_loss,
     bpr_loss,
     contrast,
     embedding_l2,
@@ -53,6 +54,28 @@ def test_bpr_of_extreme_scores() -> None:
 
 def test_bpr_passes_nan_on() -> None:
     assert bpr_loss(torch.tensor([math.nan, 1.0]), torch.zeros(2)).isnan()
+
+
+def test_bce_equals_a_loop() -> None:
+    pos, neg = normal(7), normal(7, seed=1)
+    expected = -sum(math.log(1 / (1 + math.exp(-p))) for p in pos.tolist())
+    expected -= sum(math.log(1 - 1 / (1 + math.exp(-q))) for q in neg.tolist())
+    assert bce_loss(pos, neg).item() == pytest.approx(expected / 14, rel=1e-12)
+
+
+def test_bce_equals_that_of_torch() -> None:
+    pos, neg = normal(7), normal(7, seed=1)
+    label = torch.cat([torch.ones(7), torch.zeros(7)]).double()
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(torch.cat([pos, neg]), label)
+    torch.testing.assert_close(bce_loss(pos, neg), expected)
+
+
+def test_bce_of_extreme_logits() -> None:
+    pos = torch.tensor([1e4, -1e4], requires_grad=True)
+    loss = bce_loss(pos, torch.full((2,), -1e4))
+    loss.backward()
+    assert loss.item() == pytest.approx(2.5e3)
+    assert pos.grad.tolist() == [0.0, -0.25]
 
 
 @pytest.mark.parametrize("form", ["squared", "norm"])

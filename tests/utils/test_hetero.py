@@ -13,6 +13,7 @@ from pyg_mmrec.utils import (
     num_users_items,
     similar_modalities,
 )
+from pyg_mmrec.utils.hetero import count_categories, item_categories
 
 
 def test_names_are_read_from_the_keys() -> None:
@@ -45,6 +46,27 @@ def test_missing_interactions_are_named() -> None:
         interactions(data)
     data[INTERACTS].edge_index = torch.tensor([[0], [1]])
     assert interactions(data).tolist() == [[0], [1]]
+
+
+def test_categories_of_items(tiny_data: HeteroData) -> None:
+    assert count_categories(tiny_data) == 0
+    with pytest.raises(ValueError, match=r"^data\['item'\].category must lie in -1..1, .* \(got nothing\)$"):
+        item_categories(tiny_data, 2)
+    tiny_data["item"].category = torch.arange(30) % 3 - 1
+    assert count_categories(tiny_data) == 2
+    assert torch.equal(item_categories(tiny_data, 2), tiny_data["item"].category)
+    with pytest.raises(ValueError, match=r"^data\['item'\].category must lie in -1..0, .* \(got 1\)$"):
+        item_categories(tiny_data, 1)
+    tiny_data["item"].category = torch.full((30,), -1)
+    assert count_categories(tiny_data) == 0
+    empty = HeteroData()
+    empty["item"].num_nodes, empty["item"].category = 0, torch.empty(0, dtype=torch.long)
+    assert count_categories(empty) == 0
+    for wrong in (torch.full((30,), -2), torch.zeros(30), torch.zeros(30, 1).long(), torch.zeros(2).long(), "x"):
+        tiny_data["item"].category = wrong
+        for read in (count_categories, lambda data: item_categories(data, 2)):
+            with pytest.raises(ValueError, match=r"^data\['item'\].category must"):
+                read(tiny_data)
 
 
 def test_item_features_of_a_width(tiny_data: HeteroData) -> None:

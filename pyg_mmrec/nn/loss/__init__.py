@@ -1,5 +1,6 @@
 """Loss terms: one function each, a class where there is something to fit."""
 
+from pyg_mmrec.nn.loss.bce import bce_loss
 from pyg_mmrec.nn.loss.bpr import bpr_loss
 from pyg_mmrec.nn.loss.club import CLUB
 from pyg_mmrec.nn.loss.contrast import info_nce, solosim_loss, symmetric_info_nce
@@ -12,6 +13,7 @@ from pyg_mmrec.nn.loss.similarity import similarity_loss
 __all__ = [
     "CLUB",
     "aspect_loss",
+    "bce_loss",
     "bpr_loss",
     "embedding_l2",
     "gaussian_kl",
