@@ -33,7 +33,7 @@ def main() -> None:
     torch.manual_seed(0)
     model = MMIL.from_data(train_data, num_intents=8)
 
-    trainer = Trainer(max_epochs=10 if args.small else 1000, batch_size=512)  # users in a batch
+    trainer = Trainer(max_epochs=15 if args.small else 1000, batch_size=512)  # users in a batch
     print(trainer.fit(model, train_data, val_data, test_data).test)
     report = intent_report(model, shop[0], test_data, folder=args.out)
     print(report.recovery.to_string(index=False))

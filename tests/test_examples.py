@@ -11,6 +11,12 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 REPORTS = {
     "sea.py": {"probes.csv", "information.csv", "alignment.csv", "tsne.csv", "tsne.png", "probes.png"},
+    "mdr.py": {
+        *(f"{name}.csv" for name in ("labels", "probes", "scores", "shares")),
+        "colour.png",
+        "shape.png",
+        "texture.png",
+    },
     "mmil.py": {"recovery.csv", "shift.csv"},
     "drepmrec.py": {"ranking.csv", "distance.csv", "tsne.csv", "tsne.png", "ranking.png"},
 }

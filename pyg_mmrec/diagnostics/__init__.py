@@ -1,5 +1,12 @@
 """What a model has learned."""
 
+from pyg_mmrec.diagnostics.attributes import (
+    AttributeReport,
+    aspect_words,
+    attribute_report,
+    save_grid,
+    traverse,
+)
 from pyg_mmrec.diagnostics.dual import DualReport, cosine_distance, dual_report, gradient_cosine
 from pyg_mmrec.diagnostics.intents import IntentReport, intent_report
 from pyg_mmrec.diagnostics.oracle import PlantedOracle
@@ -7,10 +14,13 @@ from pyg_mmrec.diagnostics.probes import cosine_alignment, information_bounds, l
 from pyg_mmrec.diagnostics.separation import SeparationReport, separation_report
 
 __all__ = [
+    "AttributeReport",
     "DualReport",
     "IntentReport",
     "PlantedOracle",
     "SeparationReport",
+    "aspect_words",
+    "attribute_report",
     "cosine_alignment",
     "cosine_distance",
     "dual_report",
@@ -18,5 +28,7 @@ __all__ = [
     "information_bounds",
     "intent_report",
     "linear_probe",
+    "save_grid",
     "separation_report",
+    "traverse",
 ]

@@ -159,7 +159,8 @@ class AspectBranch(torch.nn.Module):
             return {"aspects": code.target.new_zeros(num_items)}
         step = torch.randint(1, num_items, (num_items, self.num_negatives), device=x.device)
         other = (torch.arange(num_items, device=x.device).unsqueeze(1) + step) % num_items  # never the text itself
-        return {"aspects": aspect_loss(self.rebuilt(part)[1], code.target, mean[other])}
+        # The target is held: attention that may move it picks the few words that are easy to rebuild.
+        return {"aspects": aspect_loss(self.rebuilt(part)[1], code.target.detach(), mean[other])}
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"num_parts={self.num_parts}, channels={self.channels}"

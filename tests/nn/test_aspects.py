@@ -86,6 +86,15 @@ def test_a_text_is_never_its_own_negative(monkeypatch: pytest.MonkeyPatch) -> No
     assert branch.losses(TOKENS[:1], code.of(torch.tensor([0])), code.part[:1])["aspects"].tolist() == [0.0]
 
 
+def test_the_text_is_held_while_it_is_rebuilt() -> None:
+    branch = drawn()
+    code = branch(TOKENS)
+    assert branch.attention is not None
+    branch.losses(TOKENS, code, code.part.detach())["aspects"].sum().backward()
+    assert branch.attention.grad is None
+    assert branch.aspect.grad is not None
+
+
 def test_a_text_without_words() -> None:
     branch = drawn()
     empty = torch.zeros(2, 4, dtype=torch.long)
