@@ -75,6 +75,15 @@ are found; `error` is the root mean square by which the cosines of a batch's use
     OMP_WAIT_POLICY=PASSIVE python benchmarks/drepmrec_speed.py
 """
 
+MMIL = """
+## MMIL
+
+A training step and the steps of an epoch at the sizes above, in batches of 512 users; in the last row of 12,000 items,
+one user has 10,000. {threads} threads, torch {torch}, {machine}, {date}:
+
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/mmil_speed.py
+"""
+
 SPEED = """
 ## Speed
 
@@ -209,10 +218,27 @@ def drepmrec() -> str:
     return f"{DREPMREC.format(**facts)}\n{markdown(rows, header)}"
 
 
+def mmil() -> str:
+    """MMIL's step and memory by the number of intents."""
+    table = pd.read_csv(FOLDER / "results" / "mmil_speed.csv")
+    rows = [
+        [
+            row["variant"],
+            f"{row['seconds']:.2f} s",
+            f"{row['cpu_seconds']:.2f} s",
+            f"{row['sum_seconds']:.1f} s",
+            f"{row['peak_gib']:.2f} GiB",
+        ]
+        for _, row in table.iterrows()
+    ]
+    facts = table.iloc[0][["threads", "torch", "machine", "date"]].to_dict()
+    return f"{MMIL.format(**facts)}\n{markdown(rows, ['', 'wall', 'CPU', 'epoch', 'peak memory'])}"
+
+
 def main() -> None:
     """Writes the page."""
     (FOLDER.parent / "docs" / "benchmarks.md").write_text(
-        accuracy() + shop() + speed() + sea() + drepmrec(), encoding="utf-8"
+        accuracy() + shop() + speed() + sea() + drepmrec() + mmil(), encoding="utf-8"
     )
 
 

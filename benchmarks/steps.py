@@ -19,12 +19,12 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models import Recommender
-from pyg_mmrec.typing import Triplets
+from pyg_mmrec.typing import Histories, Triplets
 
 WARM_UP = 2
 
 
-def time_steps(model: Recommender, data: HeteroData, batches: Iterable[Triplets]) -> dict[str, float]:
+def time_steps(model: Recommender, data: HeteroData, batches: Iterable[Triplets | Histories]) -> dict[str, float]:
     """Median wall and CPU seconds of a step, the steps' sum without the first two, and this process's peak memory."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
     wall, cpu = [], []
