@@ -19,7 +19,7 @@ from pyg_mmrec.diagnostics import aspect_words, attribute_report, save_grid, tra
 from pyg_mmrec.models import MDR
 from pyg_mmrec.nn import AttributeLayout
 from pyg_mmrec.training import Trainer
-from pyg_mmrec.transforms import WeakLabels
+from pyg_mmrec.transforms import WeakLabels, WordTokens
 
 
 def main() -> None:
@@ -31,7 +31,9 @@ def main() -> None:
     args = parser.parse_args()
 
     shop = AttributeShop(args.root, **({"num_users": 300, "num_items": 200} if args.small else {}))
-    train_data, val_data, test_data = prepare(WeakLabels(0.05)(copy.copy(shop[0])), [MDR])
+    texts = [shop.text(item) for item in range(shop[0]["item"].num_nodes)]
+    data = WordTokens(texts, min_count=1, stop_words="english")(copy.copy(shop[0]))
+    train_data, val_data, test_data = prepare(WeakLabels(0.05)(data), [MDR])
     layout = AttributeLayout(shop.visible_in, num_classes={"colour": 8, "shape": 6})
     torch.manual_seed(0)
     model = MDR.from_data(train_data, layout=layout, rebuilt_items=256)
@@ -45,7 +47,7 @@ def main() -> None:
     for attribute in ("colour", "shape", "texture"):
         rows = [traverse(model, train_data, item, attribute) for item in range(4)]
         save_grid(Path(args.out, f"{attribute}.png"), rows)
-    for attribute, words in aspect_words(model, shop.vocabulary[: model.num_words], k=6).items():
+    for attribute, words in aspect_words(model, data["word"].text, k=6).items():
         print(f"{attribute}: {' '.join(words)}")
 
     user = 0

@@ -35,7 +35,8 @@ class AspectBranch(torch.nn.Module):
         channels: Dimensions c of each part.
         num_words: Number of words, 0 of which is padding; None where features are read.
         train_words: Whether word vectors are learned, or stay as they are set (default: False).
-        num_negatives: g, other texts that each is compared with (default: 20, as in aspect extraction).
+        num_negatives: g, other texts that each is compared with (default: 1; aspect extraction has 20, and the loss is
+            their sum).
 
     Shapes:
         - **input:** ``[num_items, num_tokens]`` int64 words, or ``[num_items, word_channels]`` features
@@ -53,7 +54,7 @@ class AspectBranch(torch.nn.Module):
         *,
         num_words: int | None = None,
         train_words: bool = False,
-        num_negatives: int = 20,
+        num_negatives: int = 1,
     ) -> None:
         super().__init__()
         check_int(1, word_channels=word_channels, num_parts=num_parts, channels=channels, num_negatives=num_negatives)
@@ -159,8 +160,7 @@ class AspectBranch(torch.nn.Module):
             return {"aspects": code.target.new_zeros(num_items)}
         step = torch.randint(1, num_items, (num_items, self.num_negatives), device=x.device)
         other = (torch.arange(num_items, device=x.device).unsqueeze(1) + step) % num_items  # never the text itself
-        # The target is held: attention that may move it picks the few words that are easy to rebuild.
-        return {"aspects": aspect_loss(self.rebuilt(part)[1], code.target.detach(), mean[other])}
+        return {"aspects": aspect_loss(self.rebuilt(part)[1], code.target, mean[other])}
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"num_parts={self.num_parts}, channels={self.channels}"
