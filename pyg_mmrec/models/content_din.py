@@ -31,8 +31,8 @@ from pyg_mmrec.utils.checks import check_channels, check_flag, check_int, check_
 #: The modalities that raw content belongs to: ``data['item'].image`` and ``data['item'].tokens``.
 IMAGE, TEXT = "image", "text"
 
-#: Items that are read at a time.
-ITEMS_AT_ONCE = 1024
+#: Items that are read at a time, and numbers that scoring candidates of single users may hold.
+ITEMS_AT_ONCE, NUMBERS_AT_ONCE = 1024, 2**24
 
 
 class Encoded(NamedTuple):
@@ -232,15 +232,18 @@ class ContentDIN(Recommender):
     def score(
         self, data: HeteroData, representations: Representations, user: Tensor, item: Tensor | None = None
     ) -> Tensor:
-        """Scores of candidates for the users' histories."""
+        """Scores of candidates for the users' histories, in blocks of users where candidates are theirs alone."""
         table = representations.item
-        history, ptr = self._histories(data, user)
         if item is None:
             item = torch.arange(self.num_items, device=table.device)
         if item.dim() == 1:
-            return self.interest.score_all(table, item, history, ptr)
-        out: Tensor = self.interest(table, item, history, ptr)
-        return out
+            return self.interest.score_all(table, item, *self._histories(data, user))
+        block = max(1, NUMBERS_AT_ONCE // max(1, self.max_history * item.size(1) * table.size(1)))
+        scores = [
+            self.interest(table, candidate, *self._histories(data, part))
+            for part, candidate in zip(user.split(block), item.split(block), strict=True)
+        ]
+        return torch.cat(scores) if scores else table.new_empty(item.shape)
 
     @torch.no_grad()
     def _contributions(self, data: HeteroData, user: int, item: int) -> tuple[Tensor, Contributions]:

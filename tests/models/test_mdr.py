@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.models import MDR, ScoreExplanation
+from pyg_mmrec.models import MDR, ScoreExplanation, content_din
 from pyg_mmrec.nn import AspectBranch, AttributeLayout, ImageVAE
 from pyg_mmrec.nn.loss import gaussian_kl, orthogonality_loss, reconstruction_loss
 from pyg_mmrec.typing import INTERACTS, Triplets
@@ -164,6 +164,14 @@ class TestMDR(FeatureModelTests):
             drawn.append(item)
         assert torch.equal(drawn[0], drawn[1])
         assert not torch.equal(drawn[2], drawn[3])
+
+    def test_candidates_are_scored_in_blocks(self, tiny_data: HeteroData, monkeypatch: pytest.MonkeyPatch) -> None:
+        model = self.build(tiny_data).eval()
+        out, user, item = model(tiny_data), torch.arange(40), torch.randint(30, (40, 7))
+        whole = model.score(tiny_data, out, user, item)
+        monkeypatch.setattr(content_din, "NUMBERS_AT_ONCE", 1)
+        torch.testing.assert_close(model.score(tiny_data, out, user, item), whole)
+        assert model.score(tiny_data, out, user[:0], item[:0]).shape == (0, 7)
 
     def test_explanations_add_up_to_the_score(self, raw_data: HeteroData) -> None:
         model = self.build(raw_data, layout=LAYOUT, word_channels=8).train()
