@@ -111,6 +111,7 @@ class AspectBranch(torch.nn.Module):
             assert word is not None
             self.word.copy_(word)
             rows = self.word[self.word.abs().sum(1) > 0]
+        rows = rows[rows.isfinite().all(1)]
         if rows.size(0) < self.num_parts:
             return
         step = -(-rows.size(0) // CLUSTERED_ROWS)

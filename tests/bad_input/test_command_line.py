@@ -85,8 +85,8 @@ def test_a_folder_with_files_keeps_them(shop: str, tmp_path: Path, failure: Any)
 
 
 FILES = [
-    ("model: 3", "a model is chosen by its name (got 3); known are BM3, BPRMF, "),
-    ("model: [BPRMF]", "a model is chosen by its name (got ['BPRMF']); known are BM3, BPRMF, "),
+    ("model: 3", "a model is chosen by its name (got 3); known are ABAE, BM3, BPRMF, "),
+    ("model: [BPRMF]", "a model is chosen by its name (got ['BPRMF']); known are ABAE, BM3, BPRMF, "),
     ("model: {class_path: 3}", "a model is chosen by its name (got 3)"),
     ("model: &a [*a]", "a model is chosen by its name (got [[...]])"),
     ("model: {class_path: BPRMF, initargs: {}}", "has the unknown key 'initargs'; did you mean 'init_args'?"),
@@ -141,7 +141,7 @@ OTHERS = [
         "asks for more than the 40 items",
     ),
     ("compare {shop} --models BPRMF --show recall@20 --output {tmp}/no/runs.csv", "runs.csv cannot be written: name a"),
-    ("compare {shop} --models bprmf", "unknown model 'bprmf'; known are BM3, BPRMF, "),
+    ("compare {shop} --models bprmf", "unknown model 'bprmf'; known are ABAE, BM3, BPRMF, "),
 ]
 
 

@@ -18,15 +18,19 @@ from pyg_mmrec.benchmark import prepare
 from pyg_mmrec.evaluation import Evaluator
 from pyg_mmrec.loader import TripletLoader
 from pyg_mmrec.models import (
+    ABAE,
     BM3,
     BPRMF,
     FREEDOM,
+    MDR,
     MGCN,
     MMIL,
     PNN,
     SEA,
     VBPR,
+    BetaVAE,
     DeepFM,
+    DINPlus,
     DRepMRec,
     LightGCN,
     Popularity,
@@ -40,14 +44,23 @@ from pyg_mmrec.transforms import LabelSplit, ModalKNNGraph, RandomSplit, UserMod
 from pyg_mmrec.typing import INTERACTS, similar
 
 Views = tuple[HeteroData, HeteroData, HeteroData]
-WITH_FEATURES = [VBPR, BM3, FREEDOM, MGCN, MMIL, SEA, DRepMRec, WithSEA, WithBMA]
+WITH_FEATURES = [VBPR, BetaVAE, ABAE, DINPlus, MDR, BM3, FREEDOM, MGCN, MMIL, SEA, DRepMRec, WithSEA, WithBMA]
 MODELS: list[type[Recommender]] = [Popularity, BPRMF, LightGCN, WideDeep, PNN, DeepFM, *WITH_FEATURES]
 GRAPH = similar("item", "image")
 EVALUATOR = Evaluator(["recall@3"])
 
 
+SMALL: dict[type[Recommender], dict[str, Any]] = {
+    SEA: {"estimator_steps": 2},
+    WithSEA: {"estimator_steps": 2},
+    ABAE: {"num_parts": 2},
+    DINPlus: {"num_parts": 2},
+    MDR: {"layout": {"modalities": {"block": ["image", "text"]}, "num_black_box": 1}},
+}
+
+
 def build(cls: type[Recommender], data: HeteroData) -> Recommender:
-    return cls.from_data(data, **({"estimator_steps": 2} if cls in (SEA, WithSEA) else {}))
+    return cls.from_data(data, **SMALL.get(cls, {}))
 
 
 def fit(model: Recommender, views: Views) -> dict[str, float]:
