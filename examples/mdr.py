@@ -44,8 +44,9 @@ def main() -> None:
     print(report.probes.pivot(index="attribute", columns="part", values="accuracy").round(2).to_string())
     print(report.labels.to_string(index=False))
     print(report.shares.to_string(index=False))
+    image = data["item"].image  # first the picture itself, then what is rebuilt with the attribute changed
     for attribute in ("colour", "shape", "texture"):
-        rows = [traverse(model, train_data, item, attribute) for item in range(4)]
+        rows = [torch.cat([image[item : item + 1], traverse(model, train_data, item, attribute)]) for item in range(4)]
         save_grid(Path(args.out, f"{attribute}.png"), rows)
     for attribute, words in aspect_words(model, data["word"].text, k=6).items():
         print(f"{attribute}: {' '.join(words)}")
