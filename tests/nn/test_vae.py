@@ -39,7 +39,7 @@ def test_codes_are_sampled_in_training_only() -> None:
     assert isinstance(code, Code)
     deviation = (0.5 * code.log_var[0]).exp()
     torch.testing.assert_close(code.part.std(0), deviation, rtol=0.1, atol=0)
-    torch.testing.assert_close(code.part.mean(0), code.mean[0], rtol=0, atol=0.1 * float(deviation.max()))
+    torch.testing.assert_close(code.part.mean(0), code.mean[0], rtol=0, atol=0.1 * deviation.max().item())
     still = vae.eval()(x)
     assert torch.equal(still.part, still.mean)
 
