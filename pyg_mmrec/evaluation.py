@@ -17,6 +17,7 @@ from pyg_mmrec.typing import INTERACTS
 from pyg_mmrec.utils import csr_entries, num_users_items, rank_items, seen_items, segment_rows, to_csr, with_operators
 from pyg_mmrec.utils.checks import check_int, check_names
 from pyg_mmrec.utils.hetero import checked_edges
+from pyg_mmrec.utils.modes import evaluating
 from pyg_mmrec.utils.negatives import ItemsLeft, distinct_ranks
 
 __all__ = ["BaseEvaluator", "Evaluator", "SampledEvaluator"]
@@ -84,14 +85,10 @@ class BaseEvaluator(ABC):
             ValueError: As :meth:`check` does, or if the model's scores are NaN.
         """
         self.check(data)
-        training = model.training
-        model.train(False)
-        try:
+        with evaluating(model):
             graph = with_operators(data)
             representations = model(graph)
             return self.measure(lambda user, item: model.score(graph, representations, user, item), data)
-        finally:
-            model.train(training)
 
     @abstractmethod
     def measure(self, score: Score, data: HeteroData) -> dict[str, float]:

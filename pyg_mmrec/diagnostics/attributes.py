@@ -147,7 +147,7 @@ def traverse(model: MDR, data: HeteroData, item: int, attribute: str, steps: int
     centre = torch.from_numpy(KMeans(steps, n_init=5, random_state=seed).fit(every.numpy()).cluster_centers_)
     axis = torch.linalg.svd(every - every.mean(0), full_matrices=False)[2][0]
     whole[:, place] = centre[(centre @ axis).argsort()].to(whole)
-    pictures = branch.eval().decoder(whole[:, model.attributes.places("image")].flatten(1))
+    pictures = branch.decoder(whole[:, model.attributes.places("image")].flatten(1))
     return cast("Tensor", (255 * pictures).round().to(torch.uint8))
 
 

@@ -19,6 +19,7 @@ from pyg_mmrec.models import Recommender, Representations, UserItem
 from pyg_mmrec.nn.loss import bpr_loss
 from pyg_mmrec.typing import Triplets
 from pyg_mmrec.utils import triplet_scores, with_operators
+from pyg_mmrec.utils.modes import evaluating
 
 #: Users and items on the t-SNE map, the paper's.
 MAP_NODES = 1000
@@ -165,12 +166,8 @@ class _Fixed(torch.nn.Module):
 @torch.no_grad()
 def _lines(model: Recommender, data: HeteroData) -> tuple[UserItem, UserItem]:
     """Behaviour and modal representations, in evaluation mode."""
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         behavior, modal = _checked(model, model(with_operators(data)))
-    finally:
-        model.train(training)
     return UserItem(*map(torch.detach, behavior)), UserItem(*map(torch.detach, modal))
 
 

@@ -16,6 +16,7 @@ from pyg_mmrec.metrics import intent_recovery
 from pyg_mmrec.models import Recommender
 from pyg_mmrec.typing import INTERACTS, ITEM, USER
 from pyg_mmrec.utils import interactions, num_users_items
+from pyg_mmrec.utils.modes import evaluating
 
 
 class IntentReport(NamedTuple):
@@ -65,8 +66,7 @@ def intent_report(
     """
     if "dominant_intent" not in data[USER] or "intent" not in data[INTERACTS]:
         raise ValueError("the data carry no planted truth, data['user'].dominant_intent and the interactions' intent")
-    model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(model):
         intent = model(heldout).intent
     if intent is None:
         raise ValueError(f"{type(model).__name__} has no intents to compare with the planted ones")

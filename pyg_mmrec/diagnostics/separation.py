@@ -20,6 +20,7 @@ from pyg_mmrec.diagnostics.probes import cosine_alignment, information_bounds, l
 from pyg_mmrec.models import Recommender
 from pyg_mmrec.typing import ITEM, mask_key
 from pyg_mmrec.utils import with_operators
+from pyg_mmrec.utils.modes import evaluating
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -151,9 +152,8 @@ def separation_report(
 @torch.no_grad()
 def _parts(model: Recommender, data: HeteroData, seed: int) -> list[_Part]:
     """All parts in all views, pairs of generic and unique part in turn."""
-    training, halves = model.training, getattr(model, "parts", None)
-    model.eval()
-    try:
+    halves = getattr(model, "parts", None)
+    with evaluating(model):
         representations = model(with_operators(data))
         views = {"head": {part: getattr(representations, part) for part in PARTS}}
         if missing := [part for part, x in views["head"].items() if not x]:
@@ -163,8 +163,6 @@ def _parts(model: Recommender, data: HeteroData, seed: int) -> list[_Part]:
             )
         if callable(halves):
             views["components"] = dict(zip(PARTS, halves(data), strict=True))
-    finally:
-        model.train(training)
     return [part for view, by_part in views.items() for part in _view(view, by_part, data, seed)]
 
 

@@ -20,6 +20,7 @@ from pyg_mmrec.typing import ITEM, Batches, feature_key
 from pyg_mmrec.utils import num_users_items, rank_items, seen_items, with_operators
 from pyg_mmrec.utils.checks import check_flag, check_int
 from pyg_mmrec.utils.hetero import count_categories, item_categories, item_channels
+from pyg_mmrec.utils.modes import evaluating
 
 Model = TypeVar("Model", bound="Recommender")
 
@@ -160,9 +161,7 @@ class Recommender(torch.nn.Module, ABC):
         self.check_data(data)
         if user.numel() and not 0 <= int(user.min()) <= int(user.max()) < self.num_users:
             raise ValueError(f"'user' must lie in 0..{self.num_users - 1} (got {int(user.min())}..{int(user.max())})")
-        training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             data = with_operators(data)
             representations = self(data)
             scores, items = rank_items(
@@ -173,9 +172,7 @@ class Recommender(torch.nn.Module, ABC):
                 seen_items(data) if exclude_seen else None,
                 block_size=block_size,
             )
-            return scores, items.masked_fill(scores == -torch.inf, -1)
-        finally:
-            self.train(training)
+        return scores, items.masked_fill(scores == -torch.inf, -1)
 
     @property
     def modal_channels(self) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -14,9 +14,9 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models.base import Recommender, Representations
 from pyg_mmrec.nn import AspectBranch, Code, Contributions, DeepInterest, FeatureVAE, ImageVAE
-from pyg_mmrec.nn.loss import orthogonality_loss
+from pyg_mmrec.nn.loss import bce_loss, orthogonality_loss
 from pyg_mmrec.nn.projection import check_modality_names
-from pyg_mmrec.typing import ITEM, Triplets
+from pyg_mmrec.typing import ITEM, WORD, Triplets
 from pyg_mmrec.utils import (
     csr_entries,
     interaction_operator,
@@ -27,6 +27,7 @@ from pyg_mmrec.utils import (
     word_vectors,
 )
 from pyg_mmrec.utils.checks import check_channels, check_flag, check_int, check_not_negative, check_positive
+from pyg_mmrec.utils.modes import evaluating
 
 #: The modalities that raw content belongs to: ``data['item'].image`` and ``data['item'].tokens``.
 IMAGE, TEXT = "image", "text"
@@ -117,7 +118,7 @@ class ContentDIN(Recommender):
                 )
             else:
                 branches[name] = FeatureVAE(in_channels[name], number, part_channels)
-        self.branch = torch.nn.ModuleDict(branches)
+        self.branch: Any = torch.nn.ModuleDict(branches)
         self.interest = DeepInterest(item_channels)
 
     @classmethod
@@ -127,7 +128,7 @@ class ContentDIN(Recommender):
         Pass ``image_shape=None`` or ``num_words=None`` to read the features of these modalities instead.
         """
         image, tokens, read = data[ITEM].get("image"), data[ITEM].get("tokens"), inspect.signature(cls).parameters
-        words = data["word"] if "word" in data.node_types else {}
+        words = data[WORD] if WORD in data.node_types else {}
         if image is not None and "image_shape" in read:
             kwargs.setdefault("image_shape", list(image.shape[1:]))
         if tokens is not None and "num_words" in read:
@@ -152,10 +153,10 @@ class ContentDIN(Recommender):
                 branch.start_from(data[ITEM].tokens, self._word_vectors(data))
             else:
                 x = item_features(data, name, self.in_channels[name])
-                cast("FeatureVAE | AspectBranch", branch).start_from(x[masks[name]] if name in masks else x)
+                branch.start_from(x[masks[name]] if name in masks else x)
 
     def _word_vectors(self, data: HeteroData) -> Tensor:
-        found = data["word"].get("x") if "word" in data.node_types else None
+        found = data[WORD].get("x") if WORD in data.node_types else None
         if found is None:
             return word_vectors(data[ITEM].tokens, cast("int", self.num_words), self.word_channels)
         if found.shape != (self.num_words, self.word_channels):
@@ -168,7 +169,7 @@ class ContentDIN(Recommender):
     def reset_parameters(self) -> None:
         """Draws all layers anew, word vectors and aspects included; build the model anew to have these set."""
         for branch in self.branch.values():
-            cast("FeatureVAE", branch).reset_parameters()
+            branch.reset_parameters()
         self.interest.reset_parameters()
 
     @abstractmethod
@@ -192,7 +193,7 @@ class ContentDIN(Recommender):
         codes, xs, has = {}, {}, {}
         for name, branch in self.branch.items():
             raw, has[name] = self._content(data, name, item)
-            xs[name] = cast("FeatureVAE", branch).read(raw)
+            xs[name] = branch.read(raw)
             codes[name] = branch(xs[name])
         parts = {name: code.part * has[name][:, None, None] for name, code in codes.items()}
         fused, rebuilt = self.fuse(parts)
@@ -200,8 +201,12 @@ class ContentDIN(Recommender):
 
     def forward(self, data: HeteroData) -> Representations:
         """Representations of all items; users have none without a candidate."""
+        return Representations(None, torch.cat([out.item for out in self._encode_all(data)]))
+
+    def _encode_all(self, data: HeteroData) -> Iterator[Encoded]:
+        """All items, in blocks."""
         every = torch.arange(self.num_items, device=self.interest.attention.weight.device)
-        return Representations(None, torch.cat([self.encode(data, part).item for part in every.split(ITEMS_AT_ONCE)]))
+        return (self.encode(data, part) for part in every.split(ITEMS_AT_ONCE))
 
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
         """Cross entropy (Eq. 21) and the branches' terms."""
@@ -211,8 +216,7 @@ class ContentDIN(Recommender):
         out = self.encode(data, item)
         of_candidate, of_history = place.split([candidate.numel(), history.numel()])
         score = self.interest(out.item, of_candidate.view_as(candidate), of_history, ptr)
-        entropy = -F.logsigmoid(score * score.new_tensor([1.0, -1.0])).mean()
-        return {"bce": self.prediction_weight * entropy, **self.content_losses(data, item, out)}
+        return {"bce": self.prediction_weight * bce_loss(*score.unbind(1)), **self.content_losses(data, item, out)}
 
     def content_losses(self, data: HeteroData, item: Tensor, out: Encoded) -> dict[str, Tensor]:
         """The branches' terms, summed over modalities: means over the items that have a modality."""
@@ -221,7 +225,7 @@ class ContentDIN(Recommender):
             kept = out.has[name].nonzero().flatten()
             if self.rebuilt_items is not None and kept.numel() > self.rebuilt_items:
                 kept = kept[torch.randperm(kept.numel(), device=kept.device)[: self.rebuilt_items]]
-            terms = cast("FeatureVAE", branch).losses(out.x[name][kept], out.code[name].of(kept), out.part[name][kept])
+            terms = branch.losses(out.x[name][kept], out.code[name].of(kept), out.part[name][kept])
             if isinstance(branch, AspectBranch):
                 terms["orthogonality"] = orthogonality_loss(branch.aspect)
             for term, value in terms.items():
@@ -253,26 +257,22 @@ class ContentDIN(Recommender):
         for name, value, size in (("user", user, self.num_users), ("item", item, self.num_items)):
             if value >= size:
                 raise ValueError(f"'{name}' must lie in 0..{size - 1} (got {value})")
-        training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             history, _ = self._histories(data, torch.tensor([user], device=self.interest.attention.weight.device))
             table = self.encode(data, torch.cat([history.new_tensor([item]), history])).item
             return history, self.interest.contributions(table[0], table[1:])
-        finally:
-            self.train(training)
 
     def _content(self, data: HeteroData, name: str, item: Tensor) -> tuple[Tensor, Tensor]:
         """What some items have of a modality, and which of them have it."""
         branch = self.branch[name]
         if isinstance(branch, AspectBranch) and branch.word is not None:
-            every = _raw(data, "tokens")
-            if every.numel() and not 0 <= int(every.min()) <= int(every.max()) < branch.word.size(0):
+            tokens, last = _raw(data, "tokens")[item], branch.word.size(0) - 1
+            if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) <= last:
                 raise ValueError(
-                    f"data['item'].tokens must lie in 0..{branch.word.size(0) - 1}, as the model was built for (got "
-                    f"{int(every.min())}..{int(every.max())})"
+                    f"data['item'].tokens must lie in 0..{last}, as the model was built for (got {int(tokens.min())}.."
+                    f"{int(tokens.max())})"
                 )
-            return every[item], (every[item] > 0).any(1)
+            return tokens, (tokens > 0).any(1)
         if isinstance(branch, ImageVAE):
             x = _raw(data, "image")
             if list(x.shape[1:]) != self.image_shape:

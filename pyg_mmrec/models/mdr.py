@@ -14,6 +14,7 @@ from pyg_mmrec.models.content_din import ITEMS_AT_ONCE, TEXT, ContentDIN, Encode
 from pyg_mmrec.nn import AttributeLayout, DisentangledFusion
 from pyg_mmrec.typing import ITEM
 from pyg_mmrec.utils.checks import check_int, check_not_negative, check_share
+from pyg_mmrec.utils.modes import evaluating
 
 
 class ScoreExplanation(NamedTuple):
@@ -152,7 +153,8 @@ class MDR(ContentDIN):
         """Cross entropy of the labels that are there, a mean over these, summed over attributes (Eq. 12 and 13)."""
         total = out.item.new_zeros(())
         for attribute, logits in self._logits(out).items():
-            label = self._labels(data, attribute)[item]
+            first = self.attributes.modalities[attribute][0]
+            label = self._labels(data, attribute, item).masked_fill(~out.has[first], -1)  # nothing to tell it from
             entropy = F.cross_entropy(logits, label, ignore_index=-1, reduction="sum")
             total = total + entropy / (label >= 0).sum().clamp_min(1)
         return total
@@ -166,7 +168,8 @@ class MDR(ContentDIN):
             logits[attribute] = classify(out.code[first].mean[:, row])
         return logits
 
-    def _labels(self, data: HeteroData, attribute: str) -> Tensor:
+    def _labels(self, data: HeteroData, attribute: str, item: Tensor) -> Tensor:
+        """Labels of some items."""
         label = data[ITEM].get(f"attr_{attribute}")
         number = self.attributes.num_classes[attribute]
         if not isinstance(label, Tensor) or label.dtype != torch.int64 or label.shape != (self.num_items,):
@@ -175,6 +178,7 @@ class MDR(ContentDIN):
                 f"data['item'].attr_{attribute} must be an int64 tensor with a label for each item, -1 where there is "
                 f"none (got {found})"
             )
+        label = label[item]
         if label.numel() and not -1 <= int(label.min()) <= int(label.max()) < number:
             raise ValueError(
                 f"data['item'].attr_{attribute} must lie in -1..{number - 1} (got {int(label.min())}.."
@@ -189,13 +193,8 @@ class MDR(ContentDIN):
         Args:
             data: The graph.
         """
-        training = self.training
-        self.eval()
-        try:
-            every = torch.arange(self.num_items, device=self.interest.attention.weight.device)
-            found = [self._logits(self.encode(data, part)) for part in every.split(ITEMS_AT_ONCE)]
-        finally:
-            self.train(training)
+        with evaluating(self):
+            found = [self._logits(out) for out in self._encode_all(data)]
         return {name: torch.cat([logits[name].argmax(1) for logits in found]) for name in self.classifier}
 
     @torch.no_grad()
@@ -206,12 +205,8 @@ class MDR(ContentDIN):
             data: The graph.
             item: ``[n]`` items.
         """
-        training = self.training
-        self.eval()
-        try:
-            fused = self.encode(data, item).item
-        finally:
-            self.train(training)
+        with evaluating(self):
+            fused = torch.cat([self.encode(data, part).item for part in item.split(ITEMS_AT_ONCE)])
         return dict(zip(self.attributes.names, fused.split(self._widths(), dim=1), strict=True))
 
     def explain(self, data: HeteroData, user: int, item: int) -> ScoreExplanation:

@@ -11,7 +11,7 @@ from torch.nn import Linear, Sequential
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models.base import Recommender, Representations
-from pyg_mmrec.nn import MultiIntentExtractor, XavierEmbedding
+from pyg_mmrec.nn import MultiIntentExtractor, Standardize, XavierEmbedding
 from pyg_mmrec.nn.conv import LightGCNConv
 from pyg_mmrec.nn.loss import intent_contrast, intent_kl, intent_overlap
 from pyg_mmrec.nn.projection import check_modality_names
@@ -209,9 +209,7 @@ class MMIL(Recommender):
         )
         self.scale = torch.nn.Parameter(torch.ones(())) if head == "inner" else None  # lambda
         self.item_bias = torch.nn.Parameter(torch.zeros(num_items))
-        for name, width in in_channels.items():
-            self.register_buffer(f"mean_{name}", torch.zeros(width))
-            self.register_buffer(f"deviation_{name}", torch.ones(width))
+        self.standardize: Any = torch.nn.ModuleDict({name: Standardize(width) for name, width in in_channels.items()})
         self.register_buffer("warm", torch.zeros((), dtype=torch.bool))  # whether the losses of the intents count
         self.reset_parameters()
 
@@ -229,15 +227,12 @@ class MMIL(Recommender):
             torch.nn.init.constant_(self.scale, START_SCALE)
         self.get_buffer("warm").fill_(self.warmup_epochs is None)
 
-    @torch.no_grad()
     def start_from(self, data: HeteroData) -> None:
         """Sets by what features are standardised: mean and deviation of each dimension over the items that have it."""
         masks = modality_masks(data, list(self.in_channels))
         for name, width in self.in_channels.items():
             x = item_features(data, name, width)
-            deviation, mean = torch.std_mean(x[masks[name]] if name in masks else x, dim=0, correction=0)
-            self.get_buffer(f"mean_{name}").copy_(mean)
-            self.get_buffer(f"deviation_{name}").copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+            self.standardize[name].start_from(x[masks[name]] if name in masks else x)
 
     @torch.no_grad()
     def start_epoch(self, data: HeteroData, epoch: int, generator: torch.Generator) -> None:
@@ -345,8 +340,8 @@ class MMIL(Recommender):
         graphs = self._item_graphs(data) if self.num_item_layers > 0 else {}
         for name, width in self.in_channels.items():
             lin = cast("Linear", self.encoder[name])
-            weight = lin.weight / self.get_buffer(f"deviation_{name}")  # the map standardises the features
-            bias = lin.bias - weight @ self.get_buffer(f"mean_{name}")
+            weight = lin.weight / self.standardize[name].deviation  # the map standardises the features
+            bias = lin.bias - weight @ self.standardize[name].mean
             x = F.linear(item_features(data, name, width), weight, bias)
             if name in masks:
                 x = x * masks[name].unsqueeze(1)

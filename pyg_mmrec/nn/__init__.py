@@ -12,6 +12,7 @@ from pyg_mmrec.nn.pairs import OneHotFields, PairMLP, pair_products, score_pairs
 from pyg_mmrec.nn.projection import ModalProjection
 from pyg_mmrec.nn.separate import SeparateLearning
 from pyg_mmrec.nn.similarity import SimilarityTargets
+from pyg_mmrec.nn.standardize import Standardize
 from pyg_mmrec.nn.vae import Code, FeatureVAE, ImageVAE
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "SeparateLearning",
     "SimilarityTargets",
     "SoftIntents",
+    "Standardize",
     "XavierEmbedding",
     "composed_linear",
     "default_modality_weights",

@@ -8,6 +8,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from pyg_mmrec.nn.loss.disentangled import aspect_loss
+from pyg_mmrec.nn.standardize import Standardize
 from pyg_mmrec.nn.vae import Code
 from pyg_mmrec.utils.checks import check_flag, check_int
 
@@ -67,14 +68,12 @@ class AspectBranch(torch.nn.Module):
                 f"{num_parts} attributes): read fewer attributes from it or take wider word vectors"
             )
         self.num_parts, self.channels, self.num_negatives = num_parts, channels, num_negatives
-        self.word = None
-        if num_words is not None:
-            self.word = torch.nn.Parameter(torch.empty(num_words, word_channels), requires_grad=train_words)
+        self.word, self.attention, self.standardize = None, None, None
+        if num_words is None:
+            self.standardize = Standardize(word_channels)
         else:
-            self.register_buffer("location", torch.zeros(word_channels))
-            self.register_buffer("deviation", torch.ones(word_channels))
-        reads_words = num_words is not None
-        self.attention = torch.nn.Parameter(torch.empty(word_channels, word_channels)) if reads_words else None  # M
+            self.word = torch.nn.Parameter(torch.empty(num_words, word_channels), requires_grad=train_words)
+            self.attention = torch.nn.Parameter(torch.empty(word_channels, word_channels))  # M
         self.extract = torch.nn.Linear(word_channels, num_parts * channels)  # all AE_j
         self.weigh = torch.nn.Parameter(torch.empty(num_parts, channels))  # all fc_j
         self.weigh_bias = torch.nn.Parameter(torch.zeros(num_parts))
@@ -102,12 +101,11 @@ class AspectBranch(torch.nn.Module):
             x: Features of the items that have them; not read where there are words.
             word: ``[num_words, word_channels]`` word vectors; zeros for words without one.
         """
-        if self.word is None:
-            deviation, mean = torch.std_mean(x, dim=0, correction=0)
-            self.get_buffer("location").copy_(mean)
-            self.get_buffer("deviation").copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+        if self.standardize is not None:
+            self.standardize.start_from(x)
             rows = self.read(x)
         else:
+            assert self.word is not None
             assert word is not None
             self.word.copy_(word)
             rows = self.word[self.word.abs().sum(1) > 0]
@@ -121,9 +119,8 @@ class AspectBranch(torch.nn.Module):
 
     def read(self, x: Tensor) -> Tensor:
         """Words as they are, features standardised."""
-        if self.word is not None:
-            return x
-        return (x - self.get_buffer("location")) / self.get_buffer("deviation")
+        out: Tensor = x if self.standardize is None else self.standardize(x)
+        return out
 
     def forward(self, x: Tensor) -> Code:
         """The parts of each text, and the text itself as ``target``."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import Conv2d, ConvTranspose2d, LeakyReLU, Linear, Sequential
 
 from pyg_mmrec.nn.loss.disentangled import gaussian_kl, reconstruction_loss
+from pyg_mmrec.nn.standardize import Standardize
 from pyg_mmrec.utils.checks import check_int
 
 #: Channels of the convolutions, from the picture inwards; further layers have as many as the last.
@@ -40,7 +41,7 @@ class VariationalBranch(torch.nn.Module):
 
     From "Multimodal Disentangled Representation for Recommendation" (Eq. 1, 9 to 11; the autoencoder of `Kingma and
     Welling <https://arxiv.org/abs/1312.6114>`_). A subclass gives ``encoder`` (to ``2 * num_parts * channels``) and
-    ``decoder`` (from ``num_parts * channels`` to what was read).
+    ``decoder`` (from ``num_parts * channels`` to what was read), and ``read``, raw content in the form that is encoded.
 
     Args:
         num_parts: Number of attributes m.
@@ -67,10 +68,6 @@ class VariationalBranch(torch.nn.Module):
         log_var = log_var.clamp(-20, 10)  # the exponential stays finite
         part = mean + (0.5 * log_var).exp() * torch.randn_like(mean) if self.training else mean
         return Code(part, mean, log_var)
-
-    def read(self, x: Tensor) -> Tensor:
-        """Raw content in the form that is encoded and reconstructed."""
-        return x
 
     def losses(self, x: Tensor, code: Code, part: Tensor) -> dict[str, Tensor]:
         """``reconstruction`` (Eq. 9) from the parts that fusion gave, and ``kl`` (Eq. 10); ``[num_items]`` each."""
@@ -104,19 +101,15 @@ class FeatureVAE(VariationalBranch):
         size = num_parts * channels
         self.encoder = Sequential(Linear(in_channels, hidden_channels), LeakyReLU(), Linear(hidden_channels, 2 * size))
         self.decoder = Sequential(Linear(size, hidden_channels), LeakyReLU(), Linear(hidden_channels, in_channels))
-        self.register_buffer("location", torch.zeros(in_channels))
-        self.register_buffer("deviation", torch.ones(in_channels))
+        self.standardize = Standardize(in_channels)
 
-    @torch.no_grad()
     def start_from(self, x: Tensor) -> None:
         """Sets by what features are standardised, from those of the items that have them."""
-        deviation, mean = torch.std_mean(x, dim=0, correction=0)
-        self.get_buffer("location").copy_(mean)
-        self.get_buffer("deviation").copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+        self.standardize.start_from(x)
 
     def read(self, x: Tensor) -> Tensor:
         """Standardised features."""
-        z = (x - self.get_buffer("location")) / self.get_buffer("deviation")
+        z: Tensor = self.standardize(x)
         return z.clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS)
 
 

@@ -233,8 +233,8 @@ class TestMMIL(FeatureModelTests):
         assert self.all_scores(self.build(tiny_data), tiny_data).isfinite().all()
         mask = tiny_data["item"].mask_image = torch.arange(30) % 3 > 0
         model, x = self.build(tiny_data), tiny_data["item"].x_image[mask]
-        torch.testing.assert_close(model.mean_image, x.mean(0))
-        torch.testing.assert_close(model.deviation_image[1:], x.std(0, correction=0)[1:])
+        torch.testing.assert_close(model.standardize["image"].mean, x.mean(0))
+        torch.testing.assert_close(model.standardize["image"].deviation[1:], x.std(0, correction=0)[1:])
 
     def test_a_batch_of_single_items_is_trained_on(self, tiny_data: HeteroData) -> None:
         batch = Histories(

@@ -500,7 +500,14 @@ def test_everything_is_checked() -> None:
     in_models = {"BehaviorModalAlignment", "IntentAttention", "MultiIntentExtractor", "SoftIntents"}
     in_models |= {"AspectBranch", "DeepInterest", "DisentangledFusion", "FeatureVAE", "ImageVAE"}
     in_models |= {"OneHotFields", "PairMLP", "pair_products", "score_pairs"}
-    without_weights = {"AttributeLayout", "Code", "Contributions", "SimilarityTargets", "default_modality_weights"}
+    without_weights = {
+        "AttributeLayout",
+        "Code",
+        "Contributions",
+        "SimilarityTargets",
+        "Standardize",
+        "default_modality_weights",
+    }
     assert set(loss.__all__) == set(LOSSES)
     assert set(nn.__all__) == layers | in_models | without_weights
     assert set(nn.conv.__all__) == {
