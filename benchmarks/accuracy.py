@@ -12,9 +12,7 @@ a stopped benchmark goes on where it was. ``results/accuracy.csv`` holds mean an
 from __future__ import annotations
 
 import argparse
-import datetime
 import itertools
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +23,18 @@ import yaml
 from torch_geometric.data import HeteroData
 
 import pyg_mmrec.models
-from pyg_mmrec.benchmark import Candidate, default_split, format_table, prepare, split_hash, summarize, train_one
+from pyg_mmrec.benchmark import (
+    Candidate,
+    Ledger,
+    default_split,
+    format_table,
+    prepare,
+    split_hash,
+    summarize,
+    train_one,
+)
 from pyg_mmrec.datasets import AttributeShop, MMRecDataset
 from pyg_mmrec.evaluation import Evaluator
-from pyg_mmrec.training.run_folder import environment
 from pyg_mmrec.transforms import ModalKNNGraph
 
 FOLDER = Path(__file__).parent
@@ -53,39 +59,29 @@ def load(root: str, name: str) -> HeteroData:
     return MMRecDataset(root, name)[0]
 
 
-class Ledger:
-    """The file of finished runs; trains what is not in it."""
+class Runs:
+    """Trains candidates on the views of a data set, those whose runs are not in the ledger."""
 
     def __init__(self, path: Path, views: Any, facts: dict[str, Any]) -> None:
-        self.path, self.views, self.facts = path, views, facts
-
-    def rows(self) -> pd.DataFrame:
-        """All finished runs."""
-        return pd.read_csv(self.path) if self.path.exists() else pd.DataFrame(columns=KEY)
+        self.ledger, self.views, self.facts = Ledger(path, KEY), views, facts
 
     def run(self, candidate: Candidate, seed: int, purpose: str) -> dict[str, Any]:
-        """The row of a run, trained if it has to be; only ``purpose='test'`` sees the test part."""
-        init_args, trainer_args = (
-            json.dumps(dict(args), sort_keys=True) for args in (candidate.init_args, candidate.trainer_args)
-        )
-        key = {**self.facts, "model": candidate.name, "init_args": init_args, "trainer_args": trainer_args}
+        """The row of a run; only ``purpose='test'`` sees the test part."""
+        key = {name: self.facts[name] for name in ("dataset", "split_hash")} | {"model": candidate.name}
+        key |= {"init_args": candidate.init_args, "trainer_args": candidate.trainer_args}
         key |= {"seed": seed, "purpose": purpose}
-        known = self.rows()
-        same = (known[KEY] == pd.Series({name: key[name] for name in KEY})).all(axis=1) if len(known) else []
-        if len(known) and same.any():
-            return known[same].iloc[0].to_dict()
-        views = self.views if purpose == "test" else (*self.views[:2], None)
-        _, row = train_one(candidate, views, seed, progress=False, evaluator=Evaluator(block_size=256))
-        env = environment()
-        row |= {**key, "date": datetime.date.today().isoformat(), "threads": torch.get_num_threads()}
-        row |= {"torch": env["versions"]["torch"], "torch_geometric": env["versions"]["torch-geometric"]}
-        pd.concat([self.rows(), pd.DataFrame([row])]).to_csv(self.path, index=False)
-        print(
-            f"{key['dataset']} {candidate.name} {init_args} {trainer_args} seed {seed} {purpose}: "
-            f"val {row['val_recall@20']:.4f}, {row['num_epochs']} epochs, {row['seconds']:.0f} s",
-            flush=True,
-        )
-        return row
+
+        def train() -> dict[str, Any]:
+            views = self.views if purpose == "test" else (*self.views[:2], None)
+            _, row = train_one(candidate, views, seed, progress=False, evaluator=Evaluator(block_size=256))
+            print(
+                f"{self.facts['dataset']} {candidate.name} {candidate.init_args} {candidate.trainer_args} seed {seed} "
+                f"{purpose}: val {row['val_recall@20']:.4f}, {row['num_epochs']} epochs, {row['seconds']:.0f} s",
+                flush=True,
+            )
+            return {**row, **self.facts}
+
+        return self.ledger.run(key, train)
 
 
 def needed(names: list[str], specs: dict[str, Any]) -> set[str]:
@@ -94,19 +90,19 @@ def needed(names: list[str], specs: dict[str, Any]) -> set[str]:
     return {*names, *(needed(others, specs) if others else ())}
 
 
-def choose(name: str, specs: dict[str, Any], ledger: Ledger, seed: int) -> Candidate:
+def choose(name: str, specs: dict[str, Any], runs: Runs, seed: int) -> Candidate:
     """The point of the grid that is best on validation.
 
     With ``point_of`` it is the one chosen for another model, with other arguments; with ``base_of`` the grid is that of
     a plug-in to what was chosen for another model.
     """
-    spec, dataset = specs[name], ledger.facts["dataset"]
+    spec, dataset = specs[name], runs.facts["dataset"]
     if "point_of" in spec:
-        other = choose(spec["point_of"], specs, ledger, seed)
+        other = choose(spec["point_of"], specs, runs, seed)
         return replace(other, init_args={**other.init_args, **spec["args"]}, label=name)
     grid = candidates(name, spec, dataset)
     if "base_of" in spec:
-        other = choose(spec["base_of"], specs, ledger, seed)
+        other = choose(spec["base_of"], specs, runs, seed)
         base = {"base": other.model.__name__, "base_args": other.init_args}
         trainer = other.trainer_args
         grid = [
@@ -116,7 +112,7 @@ def choose(name: str, specs: dict[str, Any], ledger: Ledger, seed: int) -> Candi
     if len(grid) == 1:
         return grid[0]
     points = [replace(one, trainer_args={**one.trainer_args, **spec.get("search", {})}) for one in grid]
-    scores = [ledger.run(point, seed, "search")["val_recall@20"] for point in points]
+    scores = [runs.run(point, seed, "search")["val_recall@20"] for point in points]
     return grid[scores.index(max(scores))]
 
 
@@ -138,12 +134,12 @@ def main() -> None:
     models = [candidates(name, specs[name], args.dataset)[0].model for name in needed(args.models, specs)]
     views = prepare(data, models, split)
     facts = {"dataset": args.dataset, "protocol": split.protocol, "split_hash": split_hash(views)}
-    ledger = Ledger(args.results / "accuracy_runs.csv", views, facts)
+    runs = Runs(args.results / "accuracy_runs.csv", views, facts)
     for name in args.models:
-        best = choose(name, specs, ledger, args.seeds[0])
+        best = choose(name, specs, runs, args.seeds[0])
         for seed in args.seeds:
-            ledger.run(best, seed, "test")
-    report(ledger.rows(), specs, args)
+            runs.run(best, seed, "test")
+    report(runs.ledger.rows(), specs, args)
 
 
 def report(runs: pd.DataFrame, specs: dict[str, Any], args: argparse.Namespace) -> None:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import torch
 from matplotlib.figure import Figure
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.benchmark import prepare
+from pyg_mmrec.benchmark import Ledger, prepare
 from pyg_mmrec.benchmark.prepare import Views
 from pyg_mmrec.datasets import AttributeShop
 from pyg_mmrec.diagnostics import cosine_distance, dual_report, gradient_cosine
@@ -69,32 +69,32 @@ def fit(cls: type[Recommender], views: Views, seed: int, **args: Any) -> tuple[R
 
 def search(path: Path) -> dict[str, float]:
     """The weights of the losses by validation on shop 0."""
-    known = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["point", METRIC])
-    for point in GRID:
-        text = json.dumps(point)
-        if text not in set(known["point"]):
-            value = fit(DRepMRec, views_of(0, "random"), 0, **ARGS, **point)[1].validation[METRIC]
-            known = pd.concat([known, pd.DataFrame([{"point": text, METRIC: value}])])
-            known.to_csv(path, index=False)
-            print(text, round(value, 4), flush=True)
-    best: dict[str, float] = json.loads(known.loc[known[METRIC].astype(float).idxmax(), "point"])
-    return best
+
+    def train(point: dict[str, float]) -> dict[str, float]:
+        return fit(DRepMRec, views_of(0, "random"), 0, **ARGS, **point)[1].validation
+
+    ledger = Ledger(path, ["point"])
+    scores = [ledger.run({"point": point}, partial(train, point))[METRIC] for point in GRID]
+    print(dict(zip(map(str, GRID), scores, strict=True)), flush=True)
+    return GRID[scores.index(max(scores))]
 
 
 def rankings(weights: dict[str, float], shops: list[int], path: Path) -> pd.DataFrame:
-    """Test Recall@20 of each line, one row for each shop, split and line."""
-    known = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["shop", "split", "line", METRIC])
+    """Test Recall@20 of each line, one row for each shop and split."""
+
+    def train(shop: int, split: str) -> dict[str, float]:
+        views = views_of(shop, split)
+        model, _ = fit(DRepMRec, views, shop, **ARGS, **weights)
+        report = dual_report(model, views[2], Evaluator([METRIC]))
+        if (shop, split) == (shops[0], "random"):
+            report.save(path.parent / "drepmrec_lines")
+        return dict(report.ranking.set_index("line")[METRIC])
+
+    ledger, rows = Ledger(path, ["shop", "split"]), []
     for shop, split in itertools.product(shops, ("random", "cold items")):
-        if known[(known["shop"] == shop) & (known["split"] == split)].empty:
-            views = views_of(shop, split)
-            model, _ = fit(DRepMRec, views, shop, **ARGS, **weights)
-            report = dual_report(model, views[2], Evaluator([METRIC]))
-            if (shop, split) == (shops[0], "random"):
-                report.save(path.parent / "drepmrec_lines")
-            known = pd.concat([known, report.ranking.assign(shop=shop, split=split)])
-            known.to_csv(path, index=False)
-            print(shop, split, report.ranking.to_dict("list"), flush=True)
-    return known
+        rows.append(ledger.run({"shop": shop, "split": split}, partial(train, shop, split)))
+        print(rows[-1], flush=True)
+    return pd.DataFrame(rows).set_index(["split", "shop"])
 
 
 def by_epoch(weights: dict[str, float], shop: int, path: Path) -> None:
@@ -149,8 +149,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     weights = search(args.results / "drepmrec_search.csv")
     print("weights", weights, flush=True)
-    table = rankings(weights, args.shops, args.results / "drepmrec_lines.csv")
-    wide = table.pivot(index=["split", "shop"], columns="line", values=METRIC)
+    wide = rankings(weights, args.shops, args.results / "drepmrec_lines.csv")[["behavior", "modal", "model"]]
     wide["modal over behavior"] = wide["modal"] - wide["behavior"]
     wide["sum over the better line"] = wide["model"] - wide[["behavior", "modal"]].max(axis=1)
     summary = wide.groupby("split").agg(["mean", "sem"])

@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import argparse
 import copy
-import datetime
-import json
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
-from pyg_mmrec.benchmark import Candidate, prepare, train_one
+from pyg_mmrec.benchmark import Candidate, Ledger, prepare, train_one
 from pyg_mmrec.datasets import AttributeShop
 from pyg_mmrec.diagnostics import attribute_report
 from pyg_mmrec.evaluation import Evaluator, SampledEvaluator
@@ -43,15 +42,9 @@ VARIANTS: dict[str, tuple[type, dict[str, Any]]] = {
 KEY = ["shop", "variant", "labelled", "init_args"]
 
 
-def run(path: Path, shop: int, variant: str, labelled: float) -> dict[str, Any]:
-    """The row of a training, done if it has to be."""
-    model_class, init_args = VARIANTS[variant]
-    args = {"rebuilt_items": 256, **init_args}
-    key = dict(zip(KEY, (shop, variant, labelled, json.dumps(args, sort_keys=True)), strict=True))
-    known = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=KEY)
-    same = known[(known[KEY].astype(str) == pd.Series(key).astype(str)).all(axis=1)]
-    if len(same):
-        return same.iloc[0].to_dict()
+def train(shop: int, variant: str, labelled: float, args: dict[str, Any]) -> dict[str, Any]:
+    """What a training and its report measure."""
+    model_class = VARIANTS[variant][0]
     dataset = AttributeShop(str(Path(tempfile.gettempdir(), f"pyg_mmrec_shop_{shop}")), seed=shop)
     truth = dataset[0]
     texts = [dataset.text(item) for item in range(truth["item"].num_nodes)]
@@ -68,10 +61,15 @@ def run(path: Path, shop: int, variant: str, labelled: float) -> dict[str, Any]:
         row |= {f"label, {a}": value for a, value in report.labels.iloc[:, :2].itertuples(index=False)}
         row |= dict(report.scores.itertuples(index=False))
         row |= {f"share, {part}": value for part, value in report.shares.itertuples(index=False)}
-    row |= {**key, "date": datetime.date.today().isoformat(), "threads": torch.get_num_threads()}
-    pd.concat([known, pd.DataFrame([row])]).to_csv(path, index=False)
     print(shop, variant, labelled, *(f"{name} {row[name]:.4f}" for name in ("test_gauc", "test_recall@20")), flush=True)
     return row
+
+
+def run(ledger: Ledger, shop: int, variant: str, labelled: float) -> dict[str, Any]:
+    """The row of a training, done if it has to be."""
+    args = {"rebuilt_items": 256, **VARIANTS[variant][1]}
+    key = dict(zip(KEY, (shop, variant, labelled, args), strict=True))
+    return ledger.run(key, partial(train, shop, variant, labelled, args))
 
 
 def main() -> None:
@@ -84,9 +82,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=FOLDER)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    path = args.results / "mdr_shop_runs.csv"
+    ledger = Ledger(args.results / "mdr_shop_runs.csv", KEY)
     rows = [
-        run(path, shop, variant, labelled)
+        run(ledger, shop, variant, labelled)
         for labelled in args.shares
         for shop in args.shops
         for variant in args.variants

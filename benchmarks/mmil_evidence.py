@@ -13,17 +13,16 @@ where finished trainings are not repeated, and ``results/mmil_shop.csv``.
 from __future__ import annotations
 
 import argparse
-import datetime
 import itertools
-import json
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
-from pyg_mmrec.benchmark import Candidate, prepare, train_one
+from pyg_mmrec.benchmark import Candidate, Ledger, prepare, train_one
 from pyg_mmrec.datasets import AttributeShop
 from pyg_mmrec.diagnostics import intent_report
 from pyg_mmrec.models import MMIL
@@ -45,26 +44,25 @@ VARIANTS: dict[str, dict[str, Any]] = {
 KEY = ["shop", "variant", "init_args"]
 
 
-def run(path: Path, shop: int, variant: str, args: dict[str, Any]) -> dict[str, Any]:
-    """The row of a training, done if it has to be; ``variant='search'`` does not see the test part."""
-    key = dict(zip(KEY, (shop, variant, json.dumps({**ARGS, **args}, sort_keys=True)), strict=True))
-    known = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=KEY)
-    same = known[(known[KEY].astype(str) == pd.Series(key).astype(str)).all(axis=1)]
-    if len(same):
-        return same.iloc[0].to_dict()
+def train(shop: int, variant: str, args: dict[str, Any]) -> dict[str, Any]:
+    """What a training and its report measure; ``variant='search'`` does not see the test part."""
     data = AttributeShop(str(Path(tempfile.gettempdir(), f"pyg_mmrec_shop_{shop}")), seed=shop)[0]
     views = prepare(data, [MMIL], graph=ModalKNNGraph(k=10))
     seen = (*views[:2], None) if variant == "search" else views
-    model, row = train_one(Candidate(MMIL, {**ARGS, **args}), seen, seed=shop, progress=False, **TRAINER)
+    model, row = train_one(Candidate(MMIL, args), seen, seed=shop, progress=False, **TRAINER)
     if variant != "search" and args.get("intent_learning", True):
         report = intent_report(model, data, views[2], seed=shop)
         for name, found in zip(("model", "k-means", "shuffled"), report.recovery.to_dict("records"), strict=True):
             row |= {f"nmi, {name}": found["nmi"], f"accuracy, {name}": found["accuracy"]}
         row |= {f"hits@20, {found['intent']}": found["hits@20"] for found in report.shift.to_dict("records")}
-    row |= {**key, "date": datetime.date.today().isoformat(), "threads": torch.get_num_threads()}
-    pd.concat([known, pd.DataFrame([row])]).to_csv(path, index=False)
-    print(key, round(row["val_recall@20"], 4), f"{row['seconds']:.0f} s", flush=True)
+    print(shop, variant, args, round(row["val_recall@20"], 4), f"{row['seconds']:.0f} s", flush=True)
     return row
+
+
+def run(ledger: Ledger, shop: int, variant: str, args: dict[str, Any]) -> dict[str, Any]:
+    """The row of a training, done if it has to be."""
+    args = {**ARGS, **args}
+    return ledger.run(dict(zip(KEY, (shop, variant, args), strict=True)), partial(train, shop, variant, args))
 
 
 def main() -> None:
@@ -75,11 +73,11 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=FOLDER)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    path = args.results / "mmil_shop_runs.csv"
-    scores = [run(path, 0, "search", point)["val_recall@20"] for point in GRID]
+    ledger = Ledger(args.results / "mmil_shop_runs.csv", KEY)
+    scores = [run(ledger, 0, "search", point)["val_recall@20"] for point in GRID]
     chosen = GRID[scores.index(max(scores))]
     rows = [
-        run(path, shop, variant, {**chosen, **change}) for shop in args.shops for variant, change in VARIANTS.items()
+        run(ledger, shop, variant, {**chosen, **change}) for shop in args.shops for variant, change in VARIANTS.items()
     ]
     table = pd.DataFrame(rows).set_index("shop")
     columns = ["test_recall@20", *(name for name in table if name.startswith(("nmi", "accuracy", "hits")))]

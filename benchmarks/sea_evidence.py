@@ -12,10 +12,9 @@ generic and unique parts, means over the shops, beside an untrained model) and `
 from __future__ import annotations
 
 import argparse
-import datetime
 import itertools
-import json
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,11 @@ import torch
 from shop import shuffled
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.benchmark import Candidate, prepare, train_one
+from pyg_mmrec.benchmark import Candidate, Ledger, prepare, train_one
 from pyg_mmrec.benchmark.prepare import Views
 from pyg_mmrec.datasets import AttributeShop
 from pyg_mmrec.diagnostics import separation_report
-from pyg_mmrec.models import SEA
+from pyg_mmrec.models import SEA, Recommender
 from pyg_mmrec.transforms import ModalKNNGraph
 
 FOLDER = Path(__file__).parent / "results"
@@ -53,62 +52,39 @@ def views_of(shop: int, shuffle: bool) -> Views:
     return prepare(shuffled(data, ["text"]) if shuffle else data, [SEA], graph=ModalKNNGraph(k=10))
 
 
-class Runs:
-    """The file of finished trainings."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def table(self) -> pd.DataFrame:
-        """All rows."""
-        return pd.read_csv(self.path) if self.path.exists() else pd.DataFrame(columns=KEY)
-
-    def find(self, key: dict[str, Any]) -> pd.DataFrame:
-        """The rows of a key."""
-        table = self.table()
-        return table[(table[KEY].astype(str) == pd.Series(key).astype(str)[KEY]).all(axis=1)]
-
-    def keep(self, row: dict[str, Any]) -> None:
-        """Writes a row; a training without one is repeated."""
-        pd.concat([self.table(), pd.DataFrame([row])]).to_csv(self.path, index=False)
-        print({name: row[name] for name in KEY}, round(row["val_recall@20"], 4), f"{row['seconds']:.0f} s", flush=True)
+def train(shop: int, variant: str, init_args: dict[str, Any], purpose: str, results: Path) -> dict[str, Any]:
+    """What a training measures; only ``purpose='test'`` sees the test part, and the method's own are probed."""
+    views = views_of(shop, shuffle=variant.endswith("shuffled"))
+    parts = views if purpose == "test" else (*views[:2], None)
+    model, row = train_one(Candidate(SEA, init_args), parts, seed=shop, progress=False, **TRAINER)
+    if purpose == "test" and variant.startswith("SEA-a"):
+        probe(model, views[0], shop, variant, results)
+    print(shop, variant, init_args, round(row["val_recall@20"], 4), f"{row['seconds']:.0f} s", flush=True)
+    return row
 
 
-def key_of(shop: int, variant: str, args: dict[str, Any], purpose: str) -> dict[str, Any]:
-    """Everything that decides a training."""
-    settings = json.dumps({**ARGS, **args}, sort_keys=True), json.dumps(TRAINER, sort_keys=True)
-    return dict(zip(KEY, (shop, variant, *settings, purpose), strict=True))
+def run(ledger: Ledger, shop: int, variant: str, args: dict[str, Any], purpose: str) -> dict[str, Any]:
+    """The row of a training, done if it has to be."""
+    args = {**ARGS, **args}
+    key = dict(zip(KEY, (shop, variant, args, TRAINER, purpose), strict=True))
+    return ledger.run(key, partial(train, shop, variant, args, purpose, ledger.path.parent))
 
 
-def train(views: Views, key: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The trained model and its row; only ``purpose='test'`` sees the test part."""
-    parts = views if key["purpose"] == "test" else (*views[:2], None)
-    candidate = Candidate(SEA, json.loads(key["init_args"]))
-    model, row = train_one(candidate, parts, seed=key["shop"], progress=False, **TRAINER)
-    return model, row | {**key, "date": datetime.date.today().isoformat(), "threads": torch.get_num_threads()}
-
-
-def search(runs: Runs) -> dict[str, Any]:
+def search(ledger: Ledger) -> dict[str, Any]:
     """Alpha and beta by validation on shop 0."""
-    scores, views = [], None
-    for point in GRID:
-        key = key_of(0, "SEA-a", point, "search")
-        if runs.find(key).empty:
-            views = views or views_of(0, shuffle=False)
-            runs.keep(train(views, key)[1])
-        scores.append(runs.find(key)["val_recall@20"].iloc[0])
+    scores = [run(ledger, 0, "SEA-a", point, "search")["val_recall@20"] for point in GRID]
     return GRID[scores.index(max(scores))]
 
 
-def evidence(model: SEA, data: HeteroData, shop: int, variant: str) -> dict[str, pd.DataFrame]:
-    """Probes and information of a trained model and of the same model before training."""
+def probe(model: Recommender, data: HeteroData, shop: int, variant: str, results: Path) -> None:
+    """Writes probes and information of a trained model and of the same model before training."""
     torch.manual_seed(shop)
     control = SEA.from_data(data, **model.config())
     report = separation_report(model, data, control=control, seed=shop)
-    return {
-        name: table.assign(shop=shop, variant=variant)
-        for name, table in (("probes", report.probes), ("information", report.information))
-    }
+    for name, table in (("probes", report.probes), ("information", report.information)):
+        path = results / f"sea_{name}_by_shop.csv"
+        known = [pd.read_csv(path)] if path.exists() else []
+        pd.concat([*known, table.assign(shop=shop, variant=variant)]).to_csv(path, index=False)
 
 
 def summarise(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -131,30 +107,20 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=FOLDER)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    runs = Runs(args.results / "sea_shop_runs.csv")
-    chosen, rows = search(runs), []
+    ledger = Ledger(args.results / "sea_shop_runs.csv", KEY)
+    chosen, rows = search(ledger), []
     for shop, shuffle in itertools.product(args.shops, (False, True)):
         suffix = ", shuffled" if shuffle else ""
         for variant in ("SEA-a", "without both") if shuffle else VARIANTS:
             left_out = VARIANTS[variant]
             init_args = {name: chosen[name] for module, name in WEIGHTS.items() if module not in left_out}
-            key = key_of(shop, variant + suffix, init_args | dict.fromkeys(left_out), "test")
-            if runs.find(key).empty:
-                views = views_of(shop, shuffle)
-                model, row = train(views, key)
-                if variant == "SEA-a":
-                    for name, table in evidence(model, views[0], shop, variant + suffix).items():
-                        path = args.results / f"sea_{name}_by_shop.csv"
-                        known = [pd.read_csv(path)] if path.exists() else []
-                        pd.concat([*known, table]).to_csv(path, index=False)
-                runs.keep(row)
-            rows.append(runs.find(key))
+            rows.append(run(ledger, shop, variant + suffix, init_args | dict.fromkeys(left_out), "test"))
     for name, value in (("probes", ["accuracy", "chance"]), ("information", ["lower", "upper"])):
         table = pd.read_csv(args.results / f"sea_{name}_by_shop.csv")
         table = table.drop_duplicates([column for column in table.columns if column not in value], keep="last")
         keys = [column for column in table.columns if column not in (*value, "shop")]
         table.groupby(keys)[value].mean().round(4).reset_index().to_csv(args.results / f"sea_{name}.csv", index=False)
-    print(summarise(pd.concat(rows), args.results / "sea_shop.csv").round(4).to_string())
+    print(summarise(pd.DataFrame(rows), args.results / "sea_shop.csv").round(4).to_string())
 
 
 if __name__ == "__main__":

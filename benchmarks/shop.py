@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import argparse
 import copy
-import datetime
+import itertools
 import math
 import tempfile
 from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.benchmark import Candidate, compare, prepare
+from pyg_mmrec.benchmark import Candidate, Ledger, prepare, train_one
+from pyg_mmrec.benchmark.prepare import Views
 from pyg_mmrec.datasets import AttributeShop
 from pyg_mmrec.diagnostics import PlantedOracle
 from pyg_mmrec.models import FREEDOM, LightGCN, Popularity
@@ -32,13 +35,14 @@ from pyg_mmrec.typing import ITEM, feature_key
 FOLDER = Path(__file__).parent / "results"
 METRIC = "test_recall@20"
 GRAPHS = {"graph_weights": {"image": 0.5, "text": 0.5}}
-PLAIN = [
+CANDIDATES = [
     Candidate(Popularity),
     Candidate(LightGCN, {"num_layers": 2}),
     Candidate(FREEDOM, GRAPHS),
+    Candidate(FREEDOM, GRAPHS, label="FREEDOM, shuffled features"),
     Candidate(PlantedOracle),
 ]
-SHUFFLED = [Candidate(FREEDOM, GRAPHS, label="FREEDOM, shuffled features")]
+UNTRAINED = (Popularity, PlantedOracle)
 
 
 def shuffled(data: HeteroData, names: Sequence[str] = ("image", "text")) -> HeteroData:
@@ -50,16 +54,17 @@ def shuffled(data: HeteroData, names: Sequence[str] = ("image", "text")) -> Hete
     return data
 
 
-def runs_of(shop: int, seeds: list[int]) -> pd.DataFrame:
-    """All runs on one shop."""
-    root = Path(tempfile.gettempdir(), f"pyg_mmrec_shop_{shop}")
-    data = AttributeShop(str(root), seed=shop)[0]
-    tables = []
-    for candidates, variant in ((PLAIN, data), (SHUFFLED, shuffled(data))):
-        views = prepare(variant, [FREEDOM], graph=ModalKNNGraph(k=10))
-        runs, _ = compare(candidates, views, seeds, batch_size=512, learning_rate=2e-3, progress=False)
-        tables.append(runs)
-    return pd.concat(tables).assign(shop=shop, date=datetime.date.today().isoformat())
+@cache
+def views_of(shop: int, shuffle: bool) -> Views:
+    """The split shop with the items' graphs."""
+    data = AttributeShop(str(Path(tempfile.gettempdir(), f"pyg_mmrec_shop_{shop}")), seed=shop)[0]
+    return prepare(shuffled(data) if shuffle else data, [FREEDOM], graph=ModalKNNGraph(k=10))
+
+
+def train(shop: int, candidate: Candidate, seed: int) -> dict[str, Any]:
+    """The row of a training."""
+    views = views_of(shop, candidate.name.endswith("shuffled features"))
+    return train_one(candidate, views, seed, batch_size=512, learning_rate=2e-3, progress=False)[1]
 
 
 def gains(runs: pd.DataFrame) -> pd.DataFrame:
@@ -89,12 +94,12 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=FOLDER)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    path = args.results / "shop_runs.csv"
-    for shop in args.shops:
-        known = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["shop"])
-        if shop not in set(known["shop"]):
-            pd.concat([known, runs_of(shop, args.seeds)]).to_csv(path, index=False)
-    runs = pd.read_csv(path)
+    ledger, rows = Ledger(args.results / "shop_runs.csv", ["shop", "model", "seed"]), []
+    for shop, candidate in itertools.product(args.shops, CANDIDATES):
+        for seed in args.seeds[:1] if candidate.model in UNTRAINED else args.seeds:
+            key = {"shop": shop, "model": candidate.name, "seed": seed}
+            rows.append(ledger.run(key, partial(train, shop, candidate, seed)))
+    runs = pd.DataFrame(rows)
     table = gains(runs)
     table.to_csv(args.results / "shop.csv", index=False)
     print(table.to_string(index=False))

@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 import yaml
-from accuracy import FOLDER, Ledger, candidates, load
+from accuracy import FOLDER, Runs, candidates, load
 
 from pyg_mmrec.benchmark import Candidate, default_split, prepare, split_hash
 from pyg_mmrec.utils import modalities
@@ -84,15 +84,15 @@ def main() -> None:
     grid = candidates(args.model, specs[args.model], args.dataset)
     views = prepare(data, [grid[0].model], split)
     facts = {"dataset": args.dataset, "protocol": split.protocol, "split_hash": split_hash(views)}
-    point = middle(grid, Ledger(args.results / "accuracy_runs.csv", views, facts).rows(), facts)
+    point = middle(grid, Runs(args.results / "accuracy_runs.csv", views, facts).ledger.rows(), facts)
     if args.max_epochs:
         point = replace(point, trainer_args={**point.trainer_args, "max_epochs": args.max_epochs})
-    ledger = Ledger(args.results / "sweep_runs.csv", views, facts)
+    runs = Runs(args.results / "sweep_runs.csv", views, facts)
     names, rows = modalities(data), []
     for name, values in specs[args.model]["sweep"].items():
         for value in values:
             for seed in args.seeds:
-                found = ledger.run(varied(point, name, value, names), seed, "search")
+                found = runs.run(varied(point, name, value, names), seed, "search")
                 rows.append({"argument": name, "value": value, "seed": seed, METRIC: found[METRIC]})
     table = pd.DataFrame(rows)
     print(table.to_string(index=False))
