@@ -4,9 +4,10 @@
 
 For every model of ``accuracy.yaml`` each point of its grid is trained with the first seed and without test data, where
 ``search`` says so with other settings of the trainer, such as fewer epochs; the point with the best validation
-Recall@20 is then trained and tested with every seed. Each finished run is one row of
-``results/accuracy_runs.csv``; runs that are there already (same data, split, arguments and seed) are not repeated, so
-a stopped benchmark goes on where it was. ``results/accuracy.csv`` holds mean and standard deviation of the test runs.
+Recall@20 is then trained and tested with every seed. Each finished run is one row of ``results/accuracy_runs.csv``;
+runs that are there already (same data, split, arguments and seed) are not repeated, so a stopped benchmark goes on
+where it was. ``results/accuracy.csv`` holds mean and standard deviation of the test runs. On ``office`` and ``ml1m``,
+whose models read raw content, group AUC takes the place of Recall@20, and the files are ``results/sampled*.csv``.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from __future__ import annotations
 import argparse
 import itertools
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 import yaml
-from torch_geometric.data import HeteroData
+from tasks import Task, load
 
 import pyg_mmrec.models
 from pyg_mmrec.benchmark import (
@@ -33,9 +35,8 @@ from pyg_mmrec.benchmark import (
     summarize,
     train_one,
 )
-from pyg_mmrec.datasets import AttributeShop, MMRecDataset
+from pyg_mmrec.benchmark.prepare import Views
 from pyg_mmrec.evaluation import Evaluator
-from pyg_mmrec.transforms import ModalKNNGraph
 
 FOLDER = Path(__file__).parent
 KEY = ["dataset", "split_hash", "model", "init_args", "trainer_args", "seed", "purpose"]
@@ -52,18 +53,11 @@ def candidates(name: str, spec: dict[str, Any], dataset: str) -> list[Candidate]
     return [Candidate(model, {**args, **point}, trainer, label=name) for point in points]
 
 
-def load(root: str, name: str) -> HeteroData:
-    """A published data set by its name, or the built-in shop as ``'shop'``."""
-    if name == "shop":
-        return ModalKNNGraph(k=10)(AttributeShop(root)[0])
-    return MMRecDataset(root, name)[0]
-
-
 class Runs:
     """Trains candidates on the views of a data set, those whose runs are not in the ledger."""
 
-    def __init__(self, path: Path, views: Any, facts: dict[str, Any]) -> None:
-        self.ledger, self.views, self.facts = Ledger(path, KEY), views, facts
+    def __init__(self, path: Path, task: Task, views: Views, facts: dict[str, Any]) -> None:
+        self.ledger, self.task, self.views, self.facts = Ledger(path, KEY), task, views, facts
 
     def run(self, candidate: Candidate, seed: int, purpose: str) -> dict[str, Any]:
         """The row of a run; only ``purpose='test'`` sees the test part."""
@@ -71,17 +65,20 @@ class Runs:
         key |= {"init_args": candidate.init_args, "trainer_args": candidate.trainer_args}
         key |= {"seed": seed, "purpose": purpose}
 
-        def train() -> dict[str, Any]:
-            views = self.views if purpose == "test" else (*self.views[:2], None)
-            _, row = train_one(candidate, views, seed, progress=False, evaluator=Evaluator(block_size=256))
-            print(
-                f"{self.facts['dataset']} {candidate.name} {candidate.init_args} {candidate.trainer_args} seed {seed} "
-                f"{purpose}: val {row['val_recall@20']:.4f}, {row['num_epochs']} epochs, {row['seconds']:.0f} s",
-                flush=True,
-            )
-            return {**row, **self.facts}
+        return self.ledger.run(key, partial(self._train, candidate, seed, purpose))
 
-        return self.ledger.run(key, train)
+    def _train(self, candidate: Candidate, seed: int, purpose: str) -> dict[str, Any]:
+        views, monitor = self.views if purpose == "test" else (*self.views[:2], None), self.task.monitor
+        model, row = train_one(candidate, views, seed, progress=False, evaluator=self.task.evaluator, monitor=monitor)
+        if purpose == "test" and not isinstance(self.task.evaluator, Evaluator):  # all items, once
+            found = Evaluator(["recall@20", "ndcg@20"], block_size=256)(model, self.views[2])
+            row |= {f"test_full_{name}": value for name, value in found.items()}
+        print(
+            f"{self.facts['dataset']} {candidate.name} {candidate.init_args} {candidate.trainer_args} seed {seed} "
+            f"{purpose}: val {row[f'val_{monitor}']:.4f}, {row['num_epochs']} epochs, {row['seconds']:.0f} s",
+            flush=True,
+        )
+        return {**row, **self.facts}
 
 
 def needed(names: list[str], specs: dict[str, Any]) -> set[str]:
@@ -112,7 +109,7 @@ def choose(name: str, specs: dict[str, Any], runs: Runs, seed: int) -> Candidate
     if len(grid) == 1:
         return grid[0]
     points = [replace(one, trainer_args={**one.trainer_args, **spec.get("search", {})}) for one in grid]
-    scores = [runs.run(point, seed, "search")["val_recall@20"] for point in points]
+    scores = [runs.run(point, seed, "search")[f"val_{runs.task.monitor}"] for point in points]
     return grid[scores.index(max(scores))]
 
 
@@ -129,20 +126,20 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
-    data = load(args.root, args.dataset)
-    split = default_split(data)
+    task = load(args.root, args.dataset)
+    split = default_split(task.data)
     models = [candidates(name, specs[name], args.dataset)[0].model for name in needed(args.models, specs)]
-    views = prepare(data, models, split)
+    views = prepare(task.data, models, split)
     facts = {"dataset": args.dataset, "protocol": split.protocol, "split_hash": split_hash(views)}
-    runs = Runs(args.results / "accuracy_runs.csv", views, facts)
+    runs = Runs(args.results / f"{task.results}_runs.csv", task, views, facts)
     for name in args.models:
         best = choose(name, specs, runs, args.seeds[0])
         for seed in args.seeds:
             runs.run(best, seed, "test")
-    report(runs.ledger.rows(), specs, args)
+    report(runs.ledger.rows(), specs, task, args)
 
 
-def report(runs: pd.DataFrame, specs: dict[str, Any], args: argparse.Namespace) -> None:
+def report(runs: pd.DataFrame, specs: dict[str, Any], task: Task, args: argparse.Namespace) -> None:
     """Writes the summary of all test runs and prints that of this data set."""
     runs = runs[runs["purpose"] == "test"]
     tables = []
@@ -150,21 +147,21 @@ def report(runs: pd.DataFrame, specs: dict[str, Any], args: argparse.Namespace) 
     if (points > 1).any(axis=None):
         raise SystemExit(f"more than one point was tested: {points[(points > 1).any(axis=1)]}")
     for (dataset, protocol), part in runs.groupby(["dataset", "protocol"], sort=False):
-        table = summarize(part).reset_index()
+        table = summarize(part, Evaluator.DEFAULT if task.results == "accuracy" else task.metrics).reset_index()
         table.insert(0, "dataset", dataset)
         table.insert(1, "protocol", protocol)
         chosen = part.drop_duplicates("model").set_index("model")
         for column in ("init_args", "trainer_args"):
             table[column] = table["model"].map(chosen[column])
         published = [specs.get(name, {}).get("published", {}).get(dataset, (None, "")) for name in table["model"]]
-        table["published_recall@20"], table["published_where"] = zip(*published, strict=True)
+        table[f"published_{task.monitor}"], table["published_where"] = zip(*published, strict=True)
         table["command"] = [
             f"python benchmarks/accuracy.py --root DATA --dataset {dataset} --models {name}" for name in table["model"]
         ]
         tables.append(table)
         if dataset == args.dataset:
-            print(format_table(table.set_index("model"), ["recall@10", "recall@20", "ndcg@10", "ndcg@20"]))
-    pd.concat(tables).to_csv(args.results / "accuracy.csv", index=False)
+            print(format_table(table.set_index("model"), task.metrics))
+    pd.concat(tables).to_csv(args.results / f"{task.results}.csv", index=False)
 
 
 if __name__ == "__main__":

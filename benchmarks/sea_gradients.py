@@ -16,7 +16,8 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 import yaml
-from accuracy import FOLDER, load
+from accuracy import FOLDER
+from tasks import load
 from torch import Tensor
 
 from pyg_mmrec.benchmark import default_split, prepare
@@ -48,7 +49,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     spec = yaml.safe_load((FOLDER / "accuracy.yaml").read_text())["SEA-a"]
-    data = load(args.root, args.dataset)
+    data = load(args.root, args.dataset).data
     train = with_operators(prepare(data, [SEA], default_split(data))[0])
     rows = []
     for choose in (max, min):

@@ -21,7 +21,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 import yaml
-from accuracy import FOLDER, Runs, candidates, load
+from accuracy import FOLDER, Runs, candidates
+from tasks import load
 
 from pyg_mmrec.benchmark import Candidate, default_split, prepare, split_hash
 from pyg_mmrec.utils import modalities
@@ -79,16 +80,16 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     matplotlib.use("Agg")
 
-    data = load(args.root, args.dataset)
-    split = default_split(data)
+    task = load(args.root, args.dataset)
+    split = default_split(task.data)
     grid = candidates(args.model, specs[args.model], args.dataset)
-    views = prepare(data, [grid[0].model], split)
+    views = prepare(task.data, [grid[0].model], split)
     facts = {"dataset": args.dataset, "protocol": split.protocol, "split_hash": split_hash(views)}
-    point = middle(grid, Runs(args.results / "accuracy_runs.csv", views, facts).ledger.rows(), facts)
+    point = middle(grid, Runs(args.results / f"{task.results}_runs.csv", task, views, facts).ledger.rows(), facts)
     if args.max_epochs:
         point = replace(point, trainer_args={**point.trainer_args, "max_epochs": args.max_epochs})
-    runs = Runs(args.results / "sweep_runs.csv", views, facts)
-    names, rows = modalities(data), []
+    runs = Runs(args.results / "sweep_runs.csv", task, views, facts)
+    names, rows = modalities(task.data), []
     for name, values in specs[args.model]["sweep"].items():
         for value in values:
             for seed in args.seeds:
