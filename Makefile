@@ -8,6 +8,9 @@ KEY = import sys, importlib.metadata as m; print(sys.implementation.cache_tag + 
 WHEELS = $(WHEEL_CACHE)/$(shell $(PY) -c '$(KEY)')
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+# As many processes as there are cores share the tests, eight at most.
+CORES = $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+PYTEST = -m pytest --dist worksteal --maxprocesses 8 -n $(CORES) $(PYTEST_ARGS)
 OLDEST := .venv-oldest
 OLDEST_PYTHON ?= python3.10
 export OMP_WAIT_POLICY := PASSIVE
@@ -18,7 +21,7 @@ demo: $(VENV)/.core
 	$(PY) examples/demo.py $(DEMO_ARGS)
 
 test: $(VENV)/.test
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) $(PYTEST)
 
 lint: $(VENV)/.test
 	$(PY) -m ruff check .
@@ -36,7 +39,7 @@ accel: $(VENV)/.core
 	$(MAKE) -j2 wheel-torch-scatter wheel-torch-sparse
 	$(PIP) install --no-index --no-deps --find-links "$(WHEELS)" torch-scatter torch-sparse
 
-wheel-%: export MAX_JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+wheel-%: export MAX_JOBS ?= $(CORES)
 wheel-%:
 	mkdir -p "$(WHEELS)"
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PIP) wheel --no-cache-dir --no-build-isolation --no-deps \
@@ -44,7 +47,7 @@ wheel-%:
 
 # The oldest versions that are supported, in an environment of their own (7 GB where torch comes with CUDA libraries).
 test-oldest: $(OLDEST)/.test
-	$(OLDEST)/bin/python -m pytest $(PYTEST_ARGS)
+	$(OLDEST)/bin/python $(PYTEST)
 
 # Asks the Python Packaging Advisory Database about every pin, so it needs the internet.
 audit:
@@ -71,5 +74,5 @@ $(OLDEST)/.test: setup.cfg pyproject.toml constraints-oldest.txt
 	$(OLDEST_PYTHON) -m venv --clear $(OLDEST)
 	$(OLDEST)/bin/python -m pip --disable-pip-version-check install -c constraints-oldest.txt torch
 	$(OLDEST)/bin/python -m pip --disable-pip-version-check install -c constraints-oldest.txt \
-		-e . pytest pytest-timeout hypothesis tensorboard matplotlib
+		-e . pytest pytest-timeout pytest-xdist hypothesis ir-measures tensorboard matplotlib
 	touch $@

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+import pandas as pd
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.metrics import parse_metric, ranking_metrics
 from pyg_mmrec.metrics.group_auc import auc_by_group
-from pyg_mmrec.metrics.ranking import ACCURACY
+from pyg_mmrec.metrics.ranking import ACCURACY, find_hits
 from pyg_mmrec.typing import INTERACTS
 from pyg_mmrec.utils import csr_entries, num_users_items, rank_items, seen_items, segment_rows, to_csr, with_operators
 from pyg_mmrec.utils.checks import check_int, check_names
@@ -20,13 +21,24 @@ from pyg_mmrec.utils.hetero import checked_edges
 from pyg_mmrec.utils.modes import evaluating
 from pyg_mmrec.utils.negatives import ItemsLeft, distinct_ranks
 
-__all__ = ["BaseEvaluator", "Evaluator", "SampledEvaluator"]
+__all__ = ["BaseEvaluator", "Evaluator", "RankedLists", "SampledEvaluator"]
 
 #: Area under the ROC curve of a user's candidates, see :func:`~pyg_mmrec.metrics.group_auc`.
 GAUC = "gauc"
 
 #: Scores by ``[B]`` users and ``[C]`` or ``[B, C]`` items.
 Score = Callable[[Tensor, Tensor], Tensor]
+
+
+T = TypeVar("T")
+
+
+class RankedLists(NamedTuple):
+    """The best items of some users, best first."""
+
+    user: Tensor  #: ``[n]``, in ascending order
+    item: Tensor  #: ``[n, k]``, -1 where a user has fewer than k items left
+    score: Tensor  #: ``[n, k]``
 
 
 class Scorer(Protocol):
@@ -73,7 +85,6 @@ class BaseEvaluator(ABC):
         self.block_size = block_size
         self.seed = seed
 
-    @torch.no_grad()
     def __call__(self, model: Scorer, data: HeteroData) -> dict[str, float]:
         """The metrics of a model.
 
@@ -84,11 +95,16 @@ class BaseEvaluator(ABC):
         Raises:
             ValueError: As :meth:`check` does, or if the model's scores are NaN.
         """
+        return self._graded(model, data, self.measure)
+
+    @torch.no_grad()
+    def _graded(self, model: Scorer, data: HeteroData, grade: Callable[[Score, HeteroData], T]) -> T:
+        """What a function of scores makes of a model's."""
         self.check(data)
         with evaluating(model):
             graph = with_operators(data)
             representations = model(graph)
-            return self.measure(lambda user, item: model.score(graph, representations, user, item), data)
+            return grade(lambda user, item: model.score(graph, representations, user, item), data)
 
     @abstractmethod
     def measure(self, score: Score, data: HeteroData) -> dict[str, float]:
@@ -162,8 +178,43 @@ class Evaluator(BaseEvaluator):
     def measure(self, score: Score, data: HeteroData) -> dict[str, float]:
         """The metrics of scores, see :meth:`BaseEvaluator.measure`."""
         metrics = ranking_metrics(self.ranked, data)
-        held_out = data[INTERACTS].edge_label_index
-        user, position = held_out[0].unique(return_inverse=True)
+        lists = self._rank(score, data)
+        metrics.update(lists.item, _rows_of(lists.user, data))
+        return metrics.compute()
+
+    def rank(self, model: Scorer, data: HeteroData) -> RankedLists:
+        """What the metrics are taken of: the lists of all users with held-out items, in the order of the users.
+
+        Args:
+            model: A :class:`~pyg_mmrec.models.Recommender`; it is evaluated in eval mode.
+            data: The validation or test view of a split.
+
+        Raises:
+            ValueError: As :meth:`BaseEvaluator.check` does, or if the model's scores are NaN.
+        """
+        return self._graded(model, data, self._rank)
+
+    def by_user(self, model: Scorer, data: HeteroData) -> pd.DataFrame:
+        """The metrics of every user with held-out items, one row a user; their means are what calling gives.
+
+        Args:
+            model: A :class:`~pyg_mmrec.models.Recommender`; it is evaluated in eval mode.
+            data: The validation or test view of a split.
+
+        Raises:
+            ValueError: As :meth:`rank`, or if a metric is not one of single users, such as coverage.
+        """
+        kinds = {name: parse_metric(name) for name in self.metrics}
+        for name, (kind, _) in kinds.items():
+            if kind not in ACCURACY:
+                raise ValueError(f"'{name}' is not a metric of single users: leave it out of 'metrics'")
+        lists = self.rank(model, data)
+        hits, count = find_hits(lists.item, _rows_of(lists.user, data), num_users_items(data)[1])
+        values = {name: ACCURACY[kind](hits[:, :k], count, k).cpu().numpy() for name, (kind, k) in kinds.items()}
+        return pd.DataFrame(values, index=pd.Index(lists.user.cpu().numpy(), name="user"))
+
+    def _rank(self, score: Score, data: HeteroData) -> RankedLists:
+        user = data[INTERACTS].edge_label_index[0].unique()
         scores, items = rank_items(
             score,
             user,
@@ -173,8 +224,13 @@ class Evaluator(BaseEvaluator):
             block_size=self.block_size,
             generator=torch.Generator().manual_seed(self.seed),
         )
-        metrics.update(items.masked_fill(scores == -torch.inf, -1), (position, held_out[1]))
-        return metrics.compute()
+        return RankedLists(user, items.masked_fill(scores == -torch.inf, -1), scores)
+
+
+def _rows_of(user: Tensor, data: HeteroData) -> tuple[Tensor, Tensor]:
+    """Held-out interactions, with places among the sorted users in place of these."""
+    held_out = data[INTERACTS].edge_label_index
+    return torch.searchsorted(user, held_out[0].contiguous()), held_out[1]
 
 
 class SampledEvaluator(BaseEvaluator):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import runpy
 import shlex
 import shutil
@@ -365,6 +366,17 @@ def test_compare_prints_a_table_and_writes_a_row_for_each_run(
     assert f"{freedom.mean():.4f} ± {freedom.std():.4f}" in cells["FREEDOM"]
 
 
+def test_compare_tests_all_pairs(data: list[str], short: list[str], command: Any) -> None:
+    flags = ["--models", "Popularity", "BPRMF", "LightGCN", "--seeds", "0", "1", "--tests", "hit@5"]
+    out = command("compare", *data, *short, *flags)
+    assert "\nhit@5 by user, means over seeds; " in out
+    table = out.split("95 % intervals\n\n")[1].splitlines()
+    assert table[0].split() == ["difference", "interval", "t-test", "Wilcoxon", "better/equal/worse"]
+    pairs = [re.match(r"(\w+ - \w+) +[+-]0\.\d{4}[* ]? +\[", line) for line in table[1:]]
+    found = [match[1] if match else None for match in pairs]
+    assert found == ["Popularity - BPRMF", "Popularity - LightGCN", "BPRMF - LightGCN"]
+
+
 def test_compare_trains_as_train_does(
     trained: Path, data: list[str], short: list[str], tmp_path: Path, command: Any
 ) -> None:
@@ -503,6 +515,9 @@ BAD = [
     ("train --model BPRMF --dataset ''", "unknown dataset ''"),
     ("datasets {data} --split RandmSplit", "unknown split 'RandmSplit'; did you mean 'RandomSplit'?"),
     ("compare {data} --models FREDOM", "unknown model 'FREDOM'; did you mean 'FREEDOM'?"),
+    ("compare {data} --models BPRMF VBPR --tests coverage@5", "--tests coverage@5 is not a metric of single users: "),
+    ("compare {data} --models BPRMF VBPR --tests recal@5", "unknown metric 'recal@5': did you mean 'recall@5'"),
+    ("compare {data} --models BPRMF --tests recall@5", "--tests compares models: name two or more in --models"),
     ("compare {data} --models BPRMF --init_args '{BPMF: {}}'", "unknown model 'BPMF'; did you mean 'BPRMF'?"),
     # arguments
     (TRAIN + "--model.hiden_channels 8", "BPRMF has no argument 'hiden_channels'; did you mean 'hidden_channels'?"),

@@ -3,6 +3,8 @@
 from pyg_mmrec.benchmark.ledger import Ledger
 from pyg_mmrec.benchmark.prepare import default_split, prepare, with_user_graphs
 from pyg_mmrec.benchmark.runner import Candidate, compare, format_table, split_hash, summarize, train_one
+from pyg_mmrec.benchmark.significance import format_tests, holm, paired_tests
+from pyg_mmrec.benchmark.trec import write_qrels, write_run
 
 __all__ = [
     "Candidate",
@@ -10,9 +12,14 @@ __all__ = [
     "compare",
     "default_split",
     "format_table",
+    "format_tests",
+    "holm",
+    "paired_tests",
     "prepare",
     "split_hash",
     "summarize",
     "train_one",
     "with_user_graphs",
+    "write_qrels",
+    "write_run",
 ]

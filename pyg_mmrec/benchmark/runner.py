@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,12 @@ def train_one(
 
 
 def compare(
-    candidates: Sequence[Candidate], views: Views, seeds: Sequence[int], **trainer: Any
+    candidates: Sequence[Candidate],
+    views: Views,
+    seeds: Sequence[int],
+    *,
+    on_run: Callable[[Candidate, Recommender], None] | None = None,
+    **trainer: Any,
 ) -> tuple[pd.DataFrame, dict[str, Recommender]]:
     """Trains every candidate with every seed on the same split.
 
@@ -91,6 +96,7 @@ def compare(
         candidates: What to compare; their names must differ.
         views: Train, validation and test view, with the modal graphs that the models read.
         seeds: The seeds.
+        on_run: Called after each run with the candidate and its model.
         trainer: Arguments of the :class:`~pyg_mmrec.training.Trainer`.
 
     Returns:
@@ -115,6 +121,8 @@ def compare(
             model, row = train_one(candidate, views, seed, **trainer)
             models.setdefault(candidate.name, model)
             rows.append(row)
+            if on_run is not None:
+                on_run(candidate, model)
             if not any(parameter.requires_grad for parameter in model.parameters()):
                 break
     return pd.DataFrame(rows), models

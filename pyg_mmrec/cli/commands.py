@@ -25,6 +25,8 @@ from pyg_mmrec.benchmark import (
     compare,
     default_split,
     format_table,
+    format_tests,
+    paired_tests,
     prepare,
     split_hash,
     summarize,
@@ -46,6 +48,8 @@ from pyg_mmrec.cli.parser import (
     plain,
 )
 from pyg_mmrec.evaluation import Evaluator
+from pyg_mmrec.metrics import parse_metric
+from pyg_mmrec.metrics.ranking import ACCURACY
 from pyg_mmrec.models import Recommender
 from pyg_mmrec.training import RunFolder, Trainer
 from pyg_mmrec.transforms import ModalKNNGraph
@@ -145,6 +149,12 @@ def _compare_parser() -> Parser:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="Seeds.")
     parser.add_argument("--show", type=str, nargs="+", default=["recall@20", "ndcg@20"], help="Metrics in the table.")
+    parser.add_argument(
+        "--tests",
+        type=str,
+        default="",
+        help="Metric of single users, such as recall@20, to test all pairs of models on.",
+    )
     parser.add_argument("--output", type=str, default="", help="CSV file for one row a run.")
     _add_data(parser)
     _add_training(parser, "seed")
@@ -295,12 +305,34 @@ def _compare(parser: Parser, parsed: Namespace) -> None:
     for name in parsed.show:
         if name not in config.evaluator.metrics:
             fail(f"--show {name} is not evaluated: name it in --evaluator.metrics")
+    graded = _tested_by(parsed.tests, candidates)
     views, protocol = _views(parsed, [candidate.model for candidate in candidates], config.graph)
     config.evaluator.check(views[1])
-    runs, _ = compare(candidates, views, parsed.seeds, **_trainer_args(config))
+    values: dict[str, list[pd.Series]] = {candidate.name: [] for candidate in candidates}
+
+    def keep(candidate: Candidate, model: Recommender) -> None:
+        if graded is not None:
+            values[candidate.name].append(graded.by_user(model, views[2])[parsed.tests])
+
+    runs, _ = compare(candidates, views, parsed.seeds, on_run=keep, **_trainer_args(config))
     if parsed.output:
         runs.assign(protocol=protocol, split_hash=split_hash(views)).to_csv(parsed.output, index=False)
     print(format_table(summarize(runs, parsed.show), parsed.show))
+    if graded is not None:
+        means = pd.DataFrame({name: pd.concat(parts, axis=1).mean(axis=1) for name, parts in values.items()})
+        print(f"\n{parsed.tests} by user, means over seeds; p-values by Holm's method, 95 % intervals\n")
+        print(format_tests(paired_tests(means)))
+
+
+def _tested_by(metric: str, candidates: Sequence[Candidate]) -> Evaluator | None:
+    """What gives the values that are tested; None without ``--tests``."""
+    if not metric:
+        return None
+    if parse_metric(metric)[0] not in ACCURACY:
+        fail(f"--tests {metric} is not a metric of single users: name recall, ndcg or another metric of accuracy")
+    if len(candidates) < 2:
+        fail("--tests compares models: name two or more in --models")
+    return Evaluator([metric])
 
 
 def _candidates(names: Sequence[str], init_args: dict[str, dict[str, Any]]) -> list[Candidate]:

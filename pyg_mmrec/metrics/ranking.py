@@ -76,6 +76,20 @@ def _popularity(items: Tensor, popularity: Tensor) -> Tensor:
     return ((popularity[items.clamp_min(0)] * there).sum(1).double() / number)[number > 0]
 
 
+def find_hits(items: Tensor, held_out: tuple[Tensor, Tensor], num_items: int) -> tuple[Tensor, Tensor]:
+    """Which places of ranked lists hold a held-out item, as one and zero, and how many of these each user has.
+
+    Args:
+        items: ``[num_users, k]`` ranked items, -1 where a user had no item left.
+        held_out: ``[n]`` rows of ``items`` and ``[n]`` items, in pairs, in any order.
+        num_items: Size of the catalogue.
+    """
+    pairs = (held_out[0] * num_items + held_out[1]).unique()
+    count = torch.bincount(pairs // num_items, minlength=items.size(0))
+    row = torch.arange(items.size(0), device=items.device).unsqueeze(1)
+    return (torch.isin(row * num_items + items, pairs) & (items >= 0)).double(), count
+
+
 class RankingMetrics:
     """What :func:`ranking_metrics` makes.
 
@@ -101,18 +115,14 @@ class RankingMetrics:
                 item left.
             held_out: ``[n]`` rows of ``items`` and ``[n]`` items, in pairs, in any order.
         """
-        num_items = self.popularity.numel()
-        pairs = (held_out[0] * num_items + held_out[1]).unique()
-        count = torch.bincount(pairs // num_items, minlength=items.size(0))
-        row = torch.arange(items.size(0), device=items.device).unsqueeze(1)
-        hits = (torch.isin(row * num_items + items, pairs) & (items >= 0)).double()
+        hits, count = find_hits(items, held_out, self.popularity.numel())
         hits, count = hits[count > 0], count[count > 0]
         for name, (kind, k) in self.kinds.items():
             top = items[:, :k]
             if kind == "coverage":
                 covered = self._covered[name]
                 covered[top[top >= 0]] = True
-                self._sums[name], self._totals[name] = float(covered.sum()), num_items
+                self._sums[name], self._totals[name] = float(covered.sum()), covered.numel()
                 continue
             if kind in ACCURACY:
                 value = ACCURACY[kind](hits[:, :k], count, k)
