@@ -8,6 +8,7 @@ from pyg_mmrec.models.bprmf import BPRMF
 from pyg_mmrec.models.deepfm import DeepFM
 from pyg_mmrec.models.din_plus import DINPlus
 from pyg_mmrec.models.drepmrec import DRepMRec
+from pyg_mmrec.models.dualgnn import DualGNN
 from pyg_mmrec.models.freedom import FREEDOM
 from pyg_mmrec.models.lightgcn import LightGCN
 from pyg_mmrec.models.mdr import MDR, ScoreExplanation
@@ -36,6 +37,7 @@ __all__ = [
     "DINPlus",
     "DRepMRec",
     "DeepFM",
+    "DualGNN",
     "Explanation",
     "LightGCN",
     "Popularity",

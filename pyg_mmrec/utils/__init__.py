@@ -16,6 +16,7 @@ from pyg_mmrec.utils.rows import take_rows, triplet_scores
 from pyg_mmrec.utils.segments import kept_entries, segment_mean, segment_rows, segment_sum
 from pyg_mmrec.utils.sparse import (
     SparseOperator,
+    cooccurrence_operator,
     interaction_operator,
     layer_mean,
     normalized_weight,
@@ -28,6 +29,7 @@ from pyg_mmrec.utils.words import word_vectors
 __all__ = [
     "NegativeSampler",
     "SparseOperator",
+    "cooccurrence_operator",
     "csr_entries",
     "interaction_operator",
     "interactions",

@@ -13,7 +13,7 @@ from torch.autograd.function import FunctionCtx
 from torch_geometric.data import HeteroData
 from torch_geometric.utils import cumsum
 
-from pyg_mmrec.typing import INTERACTS, ITEM, Normalization, similar
+from pyg_mmrec.typing import COOCCURS, INTERACTS, ITEM, EdgeType, Normalization, similar
 from pyg_mmrec.utils.hetero import checked_edges, interactions, num_users_items, similar_modalities
 
 with warnings.catch_warnings():  # torch announces once a process that its CSR tensors are in beta
@@ -326,17 +326,32 @@ def similarity_operators(data: HeteroData, node_type: str = ITEM) -> dict[str, S
         raise ValueError(
             f"the data has no {node_type}-{node_type} graph: apply pyg_mmrec.transforms.ModalKNNGraph to it first"
         )
-    size = num_users_items(data)[node_type == ITEM]
-    operators = {}
-    for name in names:
-        edge_type = similar(node_type, name)
-        store = data[edge_type]
-        if OPERATOR in store:
-            operators[name] = store[OPERATOR]
-        else:
-            edges, weight = checked_edges(data, edge_type), store.get("edge_weight")
-            operators[name] = SparseOperator.from_edge_index(edges, weight, num_src=size, num_dst=size)
-    return operators
+    return {name: _square_operator(data, similar(node_type, name)) for name in names}
+
+
+def cooccurrence_operator(data: HeteroData) -> SparseOperator:
+    """The users' co-occurrence graph as a square operator; each row holds the weights of a user's neighbours.
+
+    Raises:
+        ValueError: If the data has no such graph, or its edges do not fit the users.
+    """
+    if COOCCURS not in data.edge_types:
+        raise ValueError(
+            "the data has no graph of users with common items: apply pyg_mmrec.transforms.UserCooccurrence to the "
+            "train view first"
+        )
+    return _square_operator(data, COOCCURS)
+
+
+def _square_operator(data: HeteroData, edge_type: EdgeType) -> SparseOperator:
+    """The operator that the data holds for edges within a node type, else a new one."""
+    store = data[edge_type]
+    if OPERATOR in store:
+        held: SparseOperator = store[OPERATOR]
+        return held
+    size = num_users_items(data)[edge_type[0] == ITEM]
+    edges, weight = checked_edges(data, edge_type), store.get("edge_weight")
+    return SparseOperator.from_edge_index(edges, weight, num_src=size, num_dst=size)
 
 
 def with_operators(data: HeteroData) -> HeteroData:
@@ -351,6 +366,8 @@ def with_operators(data: HeteroData) -> HeteroData:
         if similar_modalities(data, node_type):
             for name, operator in similarity_operators(data, node_type).items():
                 view[similar(node_type, name)][OPERATOR] = operator
+    if COOCCURS in data.edge_types:
+        view[COOCCURS][OPERATOR] = cooccurrence_operator(data)
     return view
 
 
