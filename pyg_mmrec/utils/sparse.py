@@ -244,6 +244,30 @@ class _StoredTransposeProduct(torch.autograd.Function):
         return ctx.operator.t() @ grads[0].contiguous(), None  # type: ignore[attr-defined]
 
 
+def masked_mean(operator: SparseOperator, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Means over the sources of each target, of those that a mask marks.
+
+    Args:
+        operator: What :meth:`SparseOperator.mean` gave.
+        x: ``[num_src, channels]`` source features.
+        mask: ``[num_src]`` bool (default: all are marked).
+
+    Returns:
+        ``[num_dst, channels]``, zeros for targets without such a source.
+
+    Example:
+        >>> edge_index = torch.tensor([[0, 1, 2], [0, 0, 1]])
+        >>> operator = SparseOperator.from_edge_index(edge_index, num_src=3, num_dst=2).mean()
+        >>> masked_mean(operator, torch.tensor([[1.0], [10.0], [5.0]]), torch.tensor([True, False, False]))
+        tensor([[1.],
+                [0.]])
+    """
+    if mask is None:
+        return operator @ x
+    has = mask.to(x.dtype).unsqueeze(1)
+    return (operator @ (x * has)) / (operator @ has).clamp_min(torch.finfo(x.dtype).tiny)
+
+
 def layer_mean(operator: SparseOperator, src: Tensor, dst: Tensor, num_layers: int) -> tuple[Tensor, Tensor]:
     r"""Mean of layers 0 to L of propagation back and forth over a bipartite graph, in one differentiable step.
 

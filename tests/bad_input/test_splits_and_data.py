@@ -24,6 +24,7 @@ from pyg_mmrec.models import (
     FREEDOM,
     MDR,
     MGCN,
+    MMGCN,
     MMIL,
     PNN,
     SEA,
@@ -45,7 +46,23 @@ from pyg_mmrec.transforms import LabelSplit, ModalKNNGraph, RandomSplit, UserMod
 from pyg_mmrec.typing import COOCCURS, INTERACTS, similar
 
 Views = tuple[HeteroData, HeteroData, HeteroData]
-WITH_FEATURES = [VBPR, DualGNN, BetaVAE, ABAE, DINPlus, MDR, BM3, FREEDOM, MGCN, MMIL, SEA, DRepMRec, WithSEA, WithBMA]
+WITH_FEATURES = [
+    VBPR,
+    MMGCN,
+    DualGNN,
+    BetaVAE,
+    ABAE,
+    DINPlus,
+    MDR,
+    BM3,
+    FREEDOM,
+    MGCN,
+    MMIL,
+    SEA,
+    DRepMRec,
+    WithSEA,
+    WithBMA,
+]
 MODELS: list[type[Recommender]] = [Popularity, BPRMF, LightGCN, WideDeep, PNN, DeepFM, *WITH_FEATURES]
 GRAPH = similar("item", "image")
 EVALUATOR = Evaluator(["recall@3"])
