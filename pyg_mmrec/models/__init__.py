@@ -10,6 +10,7 @@ from pyg_mmrec.models.din_plus import DINPlus
 from pyg_mmrec.models.drepmrec import DRepMRec
 from pyg_mmrec.models.dualgnn import DualGNN
 from pyg_mmrec.models.freedom import FREEDOM
+from pyg_mmrec.models.grcn import GRCN
 from pyg_mmrec.models.lightgcn import LightGCN
 from pyg_mmrec.models.mdr import MDR, ScoreExplanation
 from pyg_mmrec.models.mgcn import MGCN
@@ -28,6 +29,7 @@ __all__ = [
     "BM3",
     "BPRMF",
     "FREEDOM",
+    "GRCN",
     "MDR",
     "MGCN",
     "MMGCN",

@@ -1,6 +1,7 @@
 """Tensors in, tensors out: sparse operators, blocked search and ranking."""
 
 from pyg_mmrec.utils.csr import to_csr
+from pyg_mmrec.utils.edges import edge_scores, edge_softmax, edge_sum
 from pyg_mmrec.utils.hetero import (
     interactions,
     item_features,
@@ -32,6 +33,9 @@ __all__ = [
     "SparseOperator",
     "cooccurrence_operator",
     "csr_entries",
+    "edge_scores",
+    "edge_softmax",
+    "edge_sum",
     "interaction_operator",
     "interactions",
     "item_features",

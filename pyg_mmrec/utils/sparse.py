@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -138,10 +139,31 @@ class SparseOperator:
         return cls(*_compress(dst, src, weight, shape), *_compress(src, dst, weight, shape[::-1]), shape)
 
     def t(self) -> SparseOperator:
-        """The transposed operator; shares all tensors."""
+        """The transposed operator, always the same one; shares all tensors."""
+        return self._transposed
+
+    @cached_property
+    def _transposed(self) -> SparseOperator:
         return SparseOperator(
             self.rowptr_t, self.col_t, self.value_t, self.rowptr, self.col, self.value, self.shape[::-1]
         )
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """``[num_edges]`` int64 target of each weight."""
+        row = torch.arange(self.shape[0], device=self.device)
+        return row.repeat_interleave(self.rowptr.diff(), output_size=self.num_edges)
+
+    @cached_property
+    def transposition(self) -> Tensor:
+        """``[num_edges]`` int64 places of the transpose's edges among the operator's.
+
+        Example:
+            >>> operator = SparseOperator.from_edge_index(torch.tensor([[0, 1, 0], [0, 0, 1]]), num_src=2, num_dst=2)
+            >>> operator.col, operator.transposition, operator.t().col
+            (tensor([0, 1, 0], dtype=torch.int32), tensor([0, 2, 1]), tensor([0, 1, 0], dtype=torch.int32))
+        """
+        return self.col.argsort(stable=True)
 
     def mean(self) -> SparseOperator:
         """The operator that averages the sources of each target, whatever the weights; shares the structure.

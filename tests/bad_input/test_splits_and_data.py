@@ -22,6 +22,7 @@ from pyg_mmrec.models import (
     BM3,
     BPRMF,
     FREEDOM,
+    GRCN,
     MDR,
     MGCN,
     MMGCN,
@@ -49,6 +50,7 @@ Views = tuple[HeteroData, HeteroData, HeteroData]
 WITH_FEATURES = [
     VBPR,
     MMGCN,
+    GRCN,
     DualGNN,
     BetaVAE,
     ABAE,

@@ -390,6 +390,7 @@ MODELS: dict[str, list[dict[str, Any]]] = {
         for bias, form, weight in ((True, "squared", 0.0), (True, "norm", 0.5), (False, "squared", 0.5))
     ],
     "MMGCN": [{"l2_weight": 0.5}, {"l2_weight": 0.5, "num_layers": 1, "combination": "concat"}],
+    "GRCN": [{"l2_weight": 0.5}, {"l2_weight": 0.5, "num_layers": 1, "num_routing": 0}],
     "DualGNN": [
         {"l2_weight": 0.5},
         {"l2_weight": 0.5, "fusion": "mean", "num_layers": 0},
