@@ -19,6 +19,7 @@ USER: Literal["user"] = "user"
 ITEM: Literal["item"] = "item"
 WORD: Literal["word"] = "word"  #: words of item texts, word 0 is padding
 INTERACTS: EdgeType = (USER, "interacts", ITEM)
+COOCCURS: EdgeType = (USER, "cooccurs", USER)  #: users with common items
 
 
 def feature_key(modality: str) -> str:

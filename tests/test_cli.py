@@ -31,8 +31,8 @@ from pyg_mmrec.transforms import ModalKNNGraph, RandomSplit
 from pyg_mmrec.typing import Triplets
 
 NUM_USERS, NUM_ITEMS = 60, 40
-MODELS = "ABAE, BM3, BPRMF, BetaVAE, DINPlus, DRepMRec, DeepFM, FREEDOM, LightGCN, MDR, MGCN, MMIL, PNN, Popularity"
-MODELS += ", SEA, VBPR, WideDeep, WithBMA, WithSEA"
+MODELS = "ABAE, BM3, BPRMF, BetaVAE, DINPlus, DRepMRec, DeepFM, DualGNN, FREEDOM, GRCN, LightGCN, MDR, MGCN, MMGCN"
+MODELS += ", MMIL, PNN, Popularity, SEA, VBPR, WideDeep, WithBMA, WithSEA"
 COMMANDS = ("train", "evaluate", "recommend", "compare", "datasets")
 
 
@@ -206,6 +206,16 @@ def test_a_printed_configuration_repeats_the_run(
     (tmp_path / "config.yaml").write_text(capsys.readouterr().out)
     main(["train", "--config", str(tmp_path / "config.yaml"), "--run_dir", str(tmp_path / "run")])
     assert_same_weights(tmp_path / "run", trained)
+
+
+def test_users_are_linked_by_common_items(data: list[str], short: list[str], tmp_path: Path, command: Any) -> None:
+    model = ["--model", "DualGNN", "--model.hidden_channels", "8"]
+    for k in ("1", "5"):
+        command("train", *model, *data, *short, "--cooccurrence.k", k, "--run_dir", tmp_path / k)
+        out = command("evaluate", tmp_path / k, "--evaluator.metrics", "[ndcg@20]")  # with the graph that the run had
+        assert float(out.split()[1]) == pytest.approx(result(tmp_path / k)["test_ndcg@20"], abs=1e-6)
+    assert result(tmp_path / "1")["test_ndcg@20"] != result(tmp_path / "5")["test_ndcg@20"]
+    assert command("recommend", tmp_path / "5", "--users", "3").count("\n") == 11
 
 
 def test_the_scheduler_sets_the_learning_rate(data: list[str], short: list[str], tmp_path: Path, command: Any) -> None:
@@ -578,6 +588,7 @@ BAD = [
     (FREEDOM_ + "--model.pruning 1.5", "'pruning' must lie in [0, 1) (got 1.5)"),
     (FREEDOM_ + "--graph.k 0", "'k' must be positive (got 0)"),
     (FREEDOM_ + "--graph.k 1000", "'k' must be at most 40, the number of items (got 1000)"),
+    (TRAIN + "--cooccurrence.k 0", "'k' must be positive (got 0)"),
     (FREEDOM_ + "--graph.modalities [imge]", "has no modality 'imge'; it has image, text; did you mean image?"),
     (FREEDOM_ + "--trainer.learning_rate 1e30 --trainer.batch_size 64", "loss term "),
     ("evaluate {run} --evaluator.metrics [rcall@20]", "unknown metric 'rcall@20': did you mean 'recall@20'"),

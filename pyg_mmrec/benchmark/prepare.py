@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models import Recommender
-from pyg_mmrec.transforms import LabelSplit, ModalKNNGraph, RandomSplit, UserModalMean
+from pyg_mmrec.transforms import LabelSplit, ModalKNNGraph, RandomSplit, UserCooccurrence, UserModalMean
 from pyg_mmrec.transforms.split import InteractionSplit
-from pyg_mmrec.typing import INTERACTS, ITEM, USER, similar
+from pyg_mmrec.typing import COOCCURS, INTERACTS, ITEM, USER, similar
 from pyg_mmrec.utils import modalities, similar_modalities
 
 #: Train, validation and test view of a split.
@@ -27,25 +27,30 @@ def prepare(
     models: Iterable[type[Recommender]],
     split: InteractionSplit | None = None,
     graph: ModalKNNGraph | None = None,
+    cooccurrence: UserCooccurrence | None = None,
 ) -> Views:
     """Splits the data and adds the item-item and user-user graphs that any of the models reads.
 
-    User-user graphs link users by the mean features of their train items.
+    User-user graphs link users by the mean features of their train items, or by train items that they have in common.
 
     Args:
         data: The whole graph.
         models: The classes that will be trained.
         split: How to split; by default as :func:`default_split` says.
         graph: How to build the graphs of modalities that have none yet (default: ``ModalKNNGraph()``).
+        cooccurrence: How to link users by common items (default: ``UserCooccurrence()``).
     """
+    models = list(models)
     graph = graph or ModalKNNGraph()
     read = {node_type for model in models for node_type in model.modal_graphs}
     if ITEM in read:
         data = graph.on(ITEM)(data)
     views: Views = (split or default_split(data))(data)
-    if USER not in read:
+    linked = with_user_graphs(views[0], graph) if USER in read else views[0]
+    if any(model.user_cooccurrence for model in models):
+        linked = (cooccurrence or UserCooccurrence())(linked)
+    if linked is views[0]:
         return views
-    linked = with_user_graphs(views[0], graph)
     train, val, test = (_with_graphs_of(linked, view) for view in views)
     return train, val, test
 
@@ -68,4 +73,6 @@ def _with_graphs_of(linked: HeteroData, data: HeteroData) -> HeteroData:
     data = copy.copy(data)
     for name in similar_modalities(linked, USER):
         data[similar(USER, name)].update(linked[similar(USER, name)].to_dict())
+    if COOCCURS in linked.edge_types:
+        data[COOCCURS].update(linked[COOCCURS].to_dict())
     return data

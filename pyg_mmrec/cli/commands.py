@@ -52,7 +52,7 @@ from pyg_mmrec.metrics import parse_metric
 from pyg_mmrec.metrics.ranking import ACCURACY
 from pyg_mmrec.models import Recommender
 from pyg_mmrec.training import RunFolder, Trainer
-from pyg_mmrec.transforms import ModalKNNGraph
+from pyg_mmrec.transforms import ModalKNNGraph, UserCooccurrence
 from pyg_mmrec.transforms.split import InteractionSplit
 from pyg_mmrec.typing import INTERACTS, ITEM
 from pyg_mmrec.utils import modalities, num_users_items, similar_modalities
@@ -97,6 +97,7 @@ def _add_model(parser: Parser) -> None:
 
 def _add_training(parser: Parser, *skip: str) -> None:
     parser.add_class_arguments(ModalKNNGraph, "graph", skip={"node_type"})
+    parser.add_class_arguments(UserCooccurrence, "cooccurrence")
     parser.add_class_arguments(Trainer, "trainer", skip={"evaluator", "run_dir", "optimizer", *skip}, instantiate=False)
     parser.add_class_arguments(Evaluator, "evaluator")
 
@@ -169,12 +170,12 @@ def _datasets_parser() -> Parser:
     return parser.finish()
 
 
-def _views(parsed: Namespace, models: Sequence[type[Recommender]], graph: ModalKNNGraph) -> tuple[Views, str]:
-    """The views of the chosen data and split, and the split's protocol."""
+def _views(parsed: Namespace, models: Sequence[type[Recommender]], config: Namespace) -> tuple[Views, str]:
+    """The views of the chosen data and split, with the configured graphs, and the split's protocol."""
     cls, arguments = chosen("dataset", parsed.dataset)
     data = cls(**arguments)[0]
     split = _split(parsed) or default_split(data)
-    return prepare(data, models, split, graph), split.protocol
+    return prepare(data, models, split, config.graph, config.cooccurrence), split.protocol
 
 
 def _split(parsed: Namespace) -> InteractionSplit | None:
@@ -214,7 +215,7 @@ def _train(parser: Parser, parsed: Namespace) -> None:
     run_dir = _run_dir(parsed)
     config = parser.instantiate(parsed)
     model, init_args = chosen("model", parsed.model)
-    views, protocol = _views(parsed, [model], config.graph)
+    views, protocol = _views(parsed, [model], config)
     config.evaluator.check(views[1])
     facts = {"protocol": protocol, "split_hash": split_hash(views)}
     candidate, seed, arguments = Candidate(model, init_args), parsed.trainer.seed, _trainer_args(config)
@@ -306,7 +307,7 @@ def _compare(parser: Parser, parsed: Namespace) -> None:
         if name not in config.evaluator.metrics:
             fail(f"--show {name} is not evaluated: name it in --evaluator.metrics")
     graded = _tested_by(parsed.tests, candidates)
-    views, protocol = _views(parsed, [candidate.model for candidate in candidates], config.graph)
+    views, protocol = _views(parsed, [candidate.model for candidate in candidates], config)
     config.evaluator.check(views[1])
     values: dict[str, list[pd.Series]] = {candidate.name: [] for candidate in candidates}
 
@@ -390,7 +391,7 @@ def _load_run(run_dir: Path) -> tuple[Views, Recommender]:
         model = Recommender.from_pretrained(folder)
     except TypeError as error:
         raise ValueError(f"'{folder / 'config.json'}' does not hold the arguments of its model: {error}") from None
-    views, _ = _views(parsed, [type(model)], train.instantiate(parsed).graph)
+    views, _ = _views(parsed, [type(model)], train.instantiate(parsed))
     _check_split(run_dir, views)
     return views, model
 

@@ -49,6 +49,7 @@ TITLES = {
     "dataset": "data set",
     "split": "split",
     "graph": "item-item graphs, for the models that read them",
+    "cooccurrence": "graph of users with common items, for the models that read it",
     "trainer": "training",
     "evaluator": "evaluation",
 }

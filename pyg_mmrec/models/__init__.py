@@ -8,10 +8,13 @@ from pyg_mmrec.models.bprmf import BPRMF
 from pyg_mmrec.models.deepfm import DeepFM
 from pyg_mmrec.models.din_plus import DINPlus
 from pyg_mmrec.models.drepmrec import DRepMRec
+from pyg_mmrec.models.dualgnn import DualGNN
 from pyg_mmrec.models.freedom import FREEDOM
+from pyg_mmrec.models.grcn import GRCN
 from pyg_mmrec.models.lightgcn import LightGCN
 from pyg_mmrec.models.mdr import MDR, ScoreExplanation
 from pyg_mmrec.models.mgcn import MGCN
+from pyg_mmrec.models.mmgcn import MMGCN
 from pyg_mmrec.models.mmil import MMIL, Explanation
 from pyg_mmrec.models.pnn import PNN
 from pyg_mmrec.models.popularity import Popularity
@@ -26,8 +29,10 @@ __all__ = [
     "BM3",
     "BPRMF",
     "FREEDOM",
+    "GRCN",
     "MDR",
     "MGCN",
+    "MMGCN",
     "MMIL",
     "PNN",
     "SEA",
@@ -36,6 +41,7 @@ __all__ = [
     "DINPlus",
     "DRepMRec",
     "DeepFM",
+    "DualGNN",
     "Explanation",
     "LightGCN",
     "Popularity",

@@ -62,6 +62,9 @@ class Recommender(torch.nn.Module, ABC):
     #: Node types whose modal kNN graphs the model reads (see :class:`pyg_mmrec.transforms.ModalKNNGraph`).
     modal_graphs: ClassVar[tuple[str, ...]] = ()
 
+    #: Whether the model reads the graph of users with common items (:class:`pyg_mmrec.transforms.UserCooccurrence`).
+    user_cooccurrence: ClassVar[bool] = False
+
     #: What :meth:`loss` takes: ``'triplets'``, ``Triplets`` of interactions, or ``'histories'``, ``Histories`` of users
     #: (``pyg_mmrec.typing``).
     batches: ClassVar[Batches] = "triplets"

@@ -19,6 +19,7 @@ from pyg_mmrec.utils import (
     SparseOperator,
     interaction_operator,
     item_features,
+    masked_mean,
     modality_masks,
     similarity_operators,
     triplet_scores,
@@ -167,7 +168,7 @@ class DRepMRec(Recommender):
         for name, gate in self.gates.items():
             # The map of the gate is linear: the mean of projected items is the projection of a user's mean item.
             item_projected = gate.project(item_features(data, name, self.in_channels[name]))
-            user_projected = _mean_of_items(mean, item_projected, masks.get(name))
+            user_projected = masked_mean(mean, item_projected, masks.get(name))
             user = user.add(user_graphs[name] @ gate.filter(user_projected, user_emb), alpha=weights[name])
             item = item.add(item_graphs[name] @ gate.filter(item_projected, item_emb), alpha=weights[name])
         return UserItem(user, item)
@@ -180,11 +181,3 @@ class DRepMRec(Recommender):
                 f"{sorted(self.in_channels)} (got {sorted(graphs)}): apply pyg_mmrec.transforms.ModalKNNGraph"
             )
         return graphs
-
-
-def _mean_of_items(mean: SparseOperator, x: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean of each user's items, of those that have the modality."""
-    if mask is None:
-        return mean @ x
-    has = mask.to(x.dtype).unsqueeze(1)
-    return (mean @ (x * has)) / (mean @ has).clamp_min(torch.finfo(x.dtype).tiny)

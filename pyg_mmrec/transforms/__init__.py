@@ -1,8 +1,9 @@
-"""HeteroData in, HeteroData out: splits, modal kNN graphs, normalised weights, user features, words."""
+"""HeteroData in, HeteroData out: splits, modal kNN graphs, normalised weights, user graphs and features, words."""
 
 from pyg_mmrec.transforms.modal_knn_graph import ModalKNNGraph
 from pyg_mmrec.transforms.normalize_adj import NormalizeAdj
 from pyg_mmrec.transforms.split import ColdItemSplit, LabelSplit, LeaveLastOut, RandomSplit, TemporalSplit
+from pyg_mmrec.transforms.user_cooccurrence import UserCooccurrence
 from pyg_mmrec.transforms.user_modal_mean import UserModalMean
 from pyg_mmrec.transforms.weak_labels import WeakLabels
 from pyg_mmrec.transforms.word_tokens import WordTokens
@@ -15,6 +16,7 @@ __all__ = [
     "NormalizeAdj",
     "RandomSplit",
     "TemporalSplit",
+    "UserCooccurrence",
     "UserModalMean",
     "WeakLabels",
     "WordTokens",

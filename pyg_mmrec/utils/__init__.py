@@ -1,6 +1,7 @@
 """Tensors in, tensors out: sparse operators, blocked search and ranking."""
 
 from pyg_mmrec.utils.csr import to_csr
+from pyg_mmrec.utils.edges import edge_scores, edge_softmax, edge_sum
 from pyg_mmrec.utils.hetero import (
     interactions,
     item_features,
@@ -16,8 +17,10 @@ from pyg_mmrec.utils.rows import take_rows, triplet_scores
 from pyg_mmrec.utils.segments import kept_entries, segment_mean, segment_rows, segment_sum
 from pyg_mmrec.utils.sparse import (
     SparseOperator,
+    cooccurrence_operator,
     interaction_operator,
     layer_mean,
+    masked_mean,
     normalized_weight,
     similarity_operators,
     with_interactions,
@@ -28,13 +31,18 @@ from pyg_mmrec.utils.words import word_vectors
 __all__ = [
     "NegativeSampler",
     "SparseOperator",
+    "cooccurrence_operator",
     "csr_entries",
+    "edge_scores",
+    "edge_softmax",
+    "edge_sum",
     "interaction_operator",
     "interactions",
     "item_features",
     "kept_entries",
     "knn",
     "layer_mean",
+    "masked_mean",
     "modalities",
     "modality_masks",
     "normalized_weight",

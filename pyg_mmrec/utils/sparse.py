@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.autograd.function import FunctionCtx
 from torch_geometric.data import HeteroData
 from torch_geometric.utils import cumsum
 
-from pyg_mmrec.typing import INTERACTS, ITEM, Normalization, similar
+from pyg_mmrec.typing import COOCCURS, INTERACTS, ITEM, EdgeType, Normalization, similar
 from pyg_mmrec.utils.hetero import checked_edges, interactions, num_users_items, similar_modalities
 
 with warnings.catch_warnings():  # torch announces once a process that its CSR tensors are in beta
@@ -138,10 +139,31 @@ class SparseOperator:
         return cls(*_compress(dst, src, weight, shape), *_compress(src, dst, weight, shape[::-1]), shape)
 
     def t(self) -> SparseOperator:
-        """The transposed operator; shares all tensors."""
+        """The transposed operator, always the same one; shares all tensors."""
+        return self._transposed
+
+    @cached_property
+    def _transposed(self) -> SparseOperator:
         return SparseOperator(
             self.rowptr_t, self.col_t, self.value_t, self.rowptr, self.col, self.value, self.shape[::-1]
         )
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """``[num_edges]`` int64 target of each weight."""
+        row = torch.arange(self.shape[0], device=self.device)
+        return row.repeat_interleave(self.rowptr.diff(), output_size=self.num_edges)
+
+    @cached_property
+    def transposition(self) -> Tensor:
+        """``[num_edges]`` int64 places of the transpose's edges among the operator's.
+
+        Example:
+            >>> operator = SparseOperator.from_edge_index(torch.tensor([[0, 1, 0], [0, 0, 1]]), num_src=2, num_dst=2)
+            >>> operator.col, operator.transposition, operator.t().col
+            (tensor([0, 1, 0], dtype=torch.int32), tensor([0, 2, 1]), tensor([0, 1, 0], dtype=torch.int32))
+        """
+        return self.col.argsort(stable=True)
 
     def mean(self) -> SparseOperator:
         """The operator that averages the sources of each target, whatever the weights; shares the structure.
@@ -244,6 +266,30 @@ class _StoredTransposeProduct(torch.autograd.Function):
         return ctx.operator.t() @ grads[0].contiguous(), None  # type: ignore[attr-defined]
 
 
+def masked_mean(operator: SparseOperator, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Means over the sources of each target, of those that a mask marks.
+
+    Args:
+        operator: What :meth:`SparseOperator.mean` gave.
+        x: ``[num_src, channels]`` source features.
+        mask: ``[num_src]`` bool (default: all are marked).
+
+    Returns:
+        ``[num_dst, channels]``, zeros for targets without such a source.
+
+    Example:
+        >>> edge_index = torch.tensor([[0, 1, 2], [0, 0, 1]])
+        >>> operator = SparseOperator.from_edge_index(edge_index, num_src=3, num_dst=2).mean()
+        >>> masked_mean(operator, torch.tensor([[1.0], [10.0], [5.0]]), torch.tensor([True, False, False]))
+        tensor([[1.],
+                [0.]])
+    """
+    if mask is None:
+        return operator @ x
+    has = mask.to(x.dtype).unsqueeze(1)
+    return (operator @ (x * has)) / (operator @ has).clamp_min(torch.finfo(x.dtype).tiny)
+
+
 def layer_mean(operator: SparseOperator, src: Tensor, dst: Tensor, num_layers: int) -> tuple[Tensor, Tensor]:
     r"""Mean of layers 0 to L of propagation back and forth over a bipartite graph, in one differentiable step.
 
@@ -326,17 +372,32 @@ def similarity_operators(data: HeteroData, node_type: str = ITEM) -> dict[str, S
         raise ValueError(
             f"the data has no {node_type}-{node_type} graph: apply pyg_mmrec.transforms.ModalKNNGraph to it first"
         )
-    size = num_users_items(data)[node_type == ITEM]
-    operators = {}
-    for name in names:
-        edge_type = similar(node_type, name)
-        store = data[edge_type]
-        if OPERATOR in store:
-            operators[name] = store[OPERATOR]
-        else:
-            edges, weight = checked_edges(data, edge_type), store.get("edge_weight")
-            operators[name] = SparseOperator.from_edge_index(edges, weight, num_src=size, num_dst=size)
-    return operators
+    return {name: _square_operator(data, similar(node_type, name)) for name in names}
+
+
+def cooccurrence_operator(data: HeteroData) -> SparseOperator:
+    """The users' co-occurrence graph as a square operator; each row holds the weights of a user's neighbours.
+
+    Raises:
+        ValueError: If the data has no such graph, or its edges do not fit the users.
+    """
+    if COOCCURS not in data.edge_types:
+        raise ValueError(
+            "the data has no graph of users with common items: apply pyg_mmrec.transforms.UserCooccurrence to the "
+            "train view first"
+        )
+    return _square_operator(data, COOCCURS)
+
+
+def _square_operator(data: HeteroData, edge_type: EdgeType) -> SparseOperator:
+    """The operator that the data holds for edges within a node type, else a new one."""
+    store = data[edge_type]
+    if OPERATOR in store:
+        held: SparseOperator = store[OPERATOR]
+        return held
+    size = num_users_items(data)[edge_type[0] == ITEM]
+    edges, weight = checked_edges(data, edge_type), store.get("edge_weight")
+    return SparseOperator.from_edge_index(edges, weight, num_src=size, num_dst=size)
 
 
 def with_operators(data: HeteroData) -> HeteroData:
@@ -351,6 +412,8 @@ def with_operators(data: HeteroData) -> HeteroData:
         if similar_modalities(data, node_type):
             for name, operator in similarity_operators(data, node_type).items():
                 view[similar(node_type, name)][OPERATOR] = operator
+    if COOCCURS in data.edge_types:
+        view[COOCCURS][OPERATOR] = cooccurrence_operator(data)
     return view
 
 

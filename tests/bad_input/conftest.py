@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec.benchmark import prepare
 from pyg_mmrec.datasets import MMRecDataset
-from pyg_mmrec.models import DRepMRec
+from pyg_mmrec.models import DRepMRec, DualGNN
 from pyg_mmrec.transforms import ModalKNNGraph, RandomSplit
 from pyg_mmrec.typing import INTERACTS
 
@@ -60,5 +60,5 @@ def whole() -> HeteroData:
 @pytest.fixture
 def views(whole: HeteroData) -> Views:
     """Train, validation and test view of ``whole``."""
-    made: Views = prepare(whole, [DRepMRec], RandomSplit(), ModalKNNGraph(k=3))
+    made: Views = prepare(whole, [DRepMRec, DualGNN], RandomSplit(), ModalKNNGraph(k=3))
     return made

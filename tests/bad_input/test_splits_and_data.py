@@ -22,8 +22,10 @@ from pyg_mmrec.models import (
     BM3,
     BPRMF,
     FREEDOM,
+    GRCN,
     MDR,
     MGCN,
+    MMGCN,
     MMIL,
     PNN,
     SEA,
@@ -32,6 +34,7 @@ from pyg_mmrec.models import (
     DeepFM,
     DINPlus,
     DRepMRec,
+    DualGNN,
     LightGCN,
     Popularity,
     Recommender,
@@ -41,10 +44,27 @@ from pyg_mmrec.models import (
 )
 from pyg_mmrec.training import Trainer
 from pyg_mmrec.transforms import LabelSplit, ModalKNNGraph, RandomSplit, UserModalMean
-from pyg_mmrec.typing import INTERACTS, similar
+from pyg_mmrec.typing import COOCCURS, INTERACTS, similar
 
 Views = tuple[HeteroData, HeteroData, HeteroData]
-WITH_FEATURES = [VBPR, BetaVAE, ABAE, DINPlus, MDR, BM3, FREEDOM, MGCN, MMIL, SEA, DRepMRec, WithSEA, WithBMA]
+WITH_FEATURES = [
+    VBPR,
+    MMGCN,
+    GRCN,
+    DualGNN,
+    BetaVAE,
+    ABAE,
+    DINPlus,
+    MDR,
+    BM3,
+    FREEDOM,
+    MGCN,
+    MMIL,
+    SEA,
+    DRepMRec,
+    WithSEA,
+    WithBMA,
+]
 MODELS: list[type[Recommender]] = [Popularity, BPRMF, LightGCN, WideDeep, PNN, DeepFM, *WITH_FEATURES]
 GRAPH = similar("item", "image")
 EVALUATOR = Evaluator(["recall@3"])
@@ -203,6 +223,15 @@ def test_item_graphs_that_are_missing(cls: type[Recommender], views: Views) -> N
         fit(build(cls, views[0]), views)
 
 
+def test_a_user_graph_that_is_missing(views: Views) -> None:
+    for view in views:
+        del view[COOCCURS]
+    with pytest.raises(
+        ValueError, match=r"the data has no graph of users .*: apply .*UserCooccurrence to the train view"
+    ):
+        fit(build(DualGNN, views[0]), views)
+
+
 @pytest.mark.parametrize("cls", WITH_FEATURES)
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_features_that_are_not_finite_stop_the_training(cls: type[Recommender], views: Views, value: float) -> None:
@@ -263,7 +292,7 @@ def test_a_split_that_cannot_be_graded(case: str) -> None:
 def test_users_and_items_of_validation_or_test_alone(cls: type[Recommender]) -> None:
     """Item 5 is in validation alone, item 6 in test alone, item 7 nowhere; user 4 in test alone, user 5 nowhere."""
     rows = [*GOOD, (0, 5, 1), (1, 6, 2), (4, 1, 2), (2, 3, 0), (3, 4, 0)]
-    views = prepare(labelled(rows), [DRepMRec], LabelSplit(), ModalKNNGraph(k=2))
+    views = prepare(labelled(rows), [DRepMRec, DualGNN], LabelSplit(), ModalKNNGraph(k=2))
     assert 4 not in views[2][INTERACTS].edge_label_index[0]  # nothing is known of user 4
     assert 6 in views[2][INTERACTS].edge_label_index[1]  # item 6 is a candidate
     with warnings.catch_warnings():
@@ -278,7 +307,7 @@ def test_users_and_items_of_validation_or_test_alone(cls: type[Recommender]) -> 
 
 @pytest.mark.parametrize("cls", MODELS)
 def test_a_view_by_hand_may_ask_for_users_without_train_interactions(cls: type[Recommender]) -> None:
-    views = prepare(labelled(GOOD), [DRepMRec], LabelSplit(), ModalKNNGraph(k=2))
+    views = prepare(labelled(GOOD), [DRepMRec, DualGNN], LabelSplit(), ModalKNNGraph(k=2))
     views[2][INTERACTS].edge_label_index = torch.tensor([[0, 5], [3, 7]])
     assert 0 <= EVALUATOR(build(cls, views[0]), views[2])["recall@3"] <= 1
 

@@ -5,9 +5,9 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.benchmark import default_split, prepare, with_user_graphs
-from pyg_mmrec.models import BPRMF, FREEDOM, DRepMRec
-from pyg_mmrec.transforms import LabelSplit, LeaveLastOut, ModalKNNGraph, RandomSplit, UserModalMean
-from pyg_mmrec.typing import INTERACTS, similar
+from pyg_mmrec.models import BPRMF, FREEDOM, DRepMRec, DualGNN, Recommender
+from pyg_mmrec.transforms import LabelSplit, LeaveLastOut, ModalKNNGraph, RandomSplit, UserCooccurrence, UserModalMean
+from pyg_mmrec.typing import COOCCURS, INTERACTS, similar
 
 NUM_USERS, NUM_ITEMS = 6, 12
 
@@ -89,3 +89,23 @@ def test_user_graphs_alone(data: HeteroData) -> None:
     assert torch.equal(linked["item"].x_image, data["item"].x_image)
     assert "x_image" not in linked["user"]
     assert len(data.edge_types) == 1
+
+
+@pytest.mark.parametrize("other", [BPRMF, DRepMRec])
+def test_users_are_linked_by_common_train_items(data: HeteroData, other: type[Recommender]) -> None:
+    alone = prepare(data, [other], graph=ModalKNNGraph(k=2))
+    assert all(COOCCURS not in view.edge_types for view in alone)
+    views = prepare(data, iter([other, DualGNN]), graph=ModalKNNGraph(k=2), cooccurrence=UserCooccurrence(k=3))
+    expected = UserCooccurrence(k=3)(alone[0])[COOCCURS]
+    assert not torch.equal(expected["count"], UserCooccurrence(k=3)(data)[COOCCURS]["count"])
+    for view, plain in zip(views, alone, strict=True):
+        assert {*view.edge_types} == {*plain.edge_types, COOCCURS}
+        assert torch.equal(view[INTERACTS].edge_label_index, plain[INTERACTS].edge_label_index)
+        for key in ("edge_index", "count", "edge_weight"):
+            assert torch.equal(view[COOCCURS][key], expected[key])
+    assert COOCCURS not in data.edge_types
+
+
+def test_forty_neighbours_by_common_items_by_default(data: HeteroData) -> None:
+    train, _, _ = prepare(data, [DualGNN])
+    assert torch.equal(train[COOCCURS].edge_index, UserCooccurrence(k=40)(train)[COOCCURS].edge_index)

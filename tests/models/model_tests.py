@@ -17,7 +17,7 @@ from pyg_mmrec.evaluation import Evaluator
 from pyg_mmrec.loader import HistoryLoader, TripletLoader
 from pyg_mmrec.models import Popularity, Recommender, Representations
 from pyg_mmrec.training import Trainer
-from pyg_mmrec.transforms import ModalKNNGraph, UserModalMean
+from pyg_mmrec.transforms import ModalKNNGraph, UserCooccurrence, UserModalMean
 from pyg_mmrec.typing import INTERACTS, feature_key, similar
 from pyg_mmrec.utils import modalities, seen_items, similar_modalities, with_operators
 
@@ -54,14 +54,14 @@ def neighbors(x: Tensor, k: int = 5) -> Tensor:
 
 
 def with_user_graphs(data: HeteroData) -> HeteroData:
-    """A copy that links users by the mean features of their items."""
+    """A copy that links users by the mean features of their items, and by common items."""
     linked = ModalKNNGraph(k=5, node_type="user", overwrite=True)(UserModalMean()(data)) if modalities(data) else data
     data = copy.copy(data)
     for name in similar_modalities(data, "user"):
         del data[similar("user", name)]
     for name in modalities(data):
         data[similar("user", name)].update(linked[similar("user", name)].to_dict())
-    return data
+    return UserCooccurrence(k=5)(data)
 
 
 def with_features(data: HeteroData, features: dict[str, Tensor]) -> HeteroData:

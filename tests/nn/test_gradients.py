@@ -19,7 +19,7 @@ from pyg_mmrec.models import Recommender, content_din
 from pyg_mmrec.nn import FilterGate, ModalProjection, SeparateLearning, XavierEmbedding, composed_linear, loss
 from pyg_mmrec.nn.conv import LightGCNConv, ModalGraphConv, PropagationConv
 from pyg_mmrec.nn.loss import contrast
-from pyg_mmrec.typing import INTERACTS, Histories, Triplets, feature_key, mask_key, similar
+from pyg_mmrec.typing import COOCCURS, INTERACTS, Histories, Triplets, feature_key, mask_key, similar
 from pyg_mmrec.utils import modalities, normalized_weight, with_operators
 from tests.nn.test_conv import FORMS, SIZES, draw, express
 
@@ -367,6 +367,8 @@ def tiny_graph(masked: bool) -> HeteroData:
         users = data[similar("user", name)]
         users.edge_index = torch.stack([torch.arange(NUM_USERS), torch.randperm(NUM_USERS)])
         users.edge_weight = torch.rand(NUM_USERS)
+    data[COOCCURS].edge_index = torch.tensor([[0, 1, 1, 4], [1, 0, 2, 3]])
+    data[COOCCURS].edge_weight = torch.rand(4)
     return data
 
 
@@ -386,6 +388,13 @@ MODELS: dict[str, list[dict[str, Any]]] = {
     "VBPR": [
         {"bias": bias, "l2_form": form, "l2_weight": 0.5, "modal_l2_weight": weight}
         for bias, form, weight in ((True, "squared", 0.0), (True, "norm", 0.5), (False, "squared", 0.5))
+    ],
+    "MMGCN": [{"l2_weight": 0.5}, {"l2_weight": 0.5, "num_layers": 1, "combination": "concat"}],
+    "GRCN": [{"l2_weight": 0.5}, {"l2_weight": 0.5, "num_layers": 1, "num_routing": 0}],
+    "DualGNN": [
+        {"l2_weight": 0.5},
+        {"l2_weight": 0.5, "fusion": "mean", "num_layers": 0},
+        {"l2_weight": 0.5, "fusion": "concat", "num_layers": 1},
     ],
     "FREEDOM": [
         {"modal_loss_weight": 0.5},

@@ -15,6 +15,7 @@ from pyg_mmrec.utils import (
     SparseOperator,
     interaction_operator,
     layer_mean,
+    masked_mean,
     normalized_weight,
     similarity_operators,
     with_interactions,
@@ -375,6 +376,18 @@ def test_mean_is_over_the_sources_of_each_target() -> None:
 def test_mean_of_no_edges() -> None:
     operator = SparseOperator.from_edge_index(torch.empty(2, 0, dtype=torch.long), num_src=3, num_dst=2)
     assert torch.equal(operator.mean() @ torch.ones(3, 2), torch.zeros(2, 2))
+
+
+def test_masked_mean_is_over_the_sources_that_count() -> None:
+    edge_index, weight, num_src, num_dst = draw("rectangular")
+    mean = SparseOperator.from_edge_index(edge_index, weight, num_src=num_src, num_dst=num_dst).mean()
+    x, mask = torch.randn(num_src, 3), torch.arange(num_src) % 2 > 0
+    assert torch.equal(masked_mean(mean, x), mean @ x)
+    out = masked_mean(mean, x, mask)
+    for node in range(num_dst):
+        sources = [j for j, i in edge_index.t().tolist() if i == node and mask[j]]
+        torch.testing.assert_close(out[node], x[sources].mean(0) if sources else torch.zeros(3))
+    assert masked_mean(mean, x, mask & False).abs().sum() == 0
 
 
 def test_without_some_edges() -> None:
