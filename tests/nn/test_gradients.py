@@ -152,6 +152,12 @@ def club_weights() -> None:
     check(lambda: estimator.log_likelihood(x, y, MASK), estimator.weight)
 
 
+def modal_contrast(masked: bool) -> None:
+    views = {name: rows(NUM_ROWS, 3) for name in ("audio", "image", "text")}
+    masks = dict(zip(("image", "text"), MASK, strict=True)) if masked else None
+    check(lambda: loss.cross_modal_contrast(views, 0.5, masks), *views.values())
+
+
 LOSSES: dict[str, list[Callable[[], None]]] = {
     "aspect_loss": [aspects],
     "bce_loss": [bce],
@@ -168,6 +174,7 @@ LOSSES: dict[str, list[Callable[[], None]]] = {
         ]
         for name in ("info_nce", "symmetric_info_nce", "solosim_loss")
     },
+    "cross_modal_contrast": [lambda: modal_contrast(False), lambda: modal_contrast(True)],
     "negative_distance": [lambda: distance(True), lambda: distance(False)],
     "intent_contrast": [lambda: intents(loss.intent_contrast, 2)],
     "intent_kl": [lambda of=of: assignments(of) for of in ("users", "batch")],
@@ -395,6 +402,10 @@ MODELS: dict[str, list[dict[str, Any]]] = {
     "MGCN": [
         {"contrast_weight": 0.5, "l2_weight": 0.5},
         {"contrast_weight": 0.5, "l2_form": "norm", "l2_weight": 0.5, "num_layers": 0, "num_item_layers": 2},
+    ],
+    "LGMRec": [
+        {"contrast_weight": 0.5, "l2_weight": 0.5, "temperature": 1.0, "num_hyperedges": 2},
+        {"num_hyper_layers": 2, "num_modal_layers": 1, "num_layers": 1, "dropout": 0.0, "temperature": 1.0},
     ],
     "DRepMRec": [
         {"intra_weight": 0.5, "inter_weight": 0.5, "sss_weight": 0.5, "l2_weight": 0.5},

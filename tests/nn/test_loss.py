@@ -11,6 +11,7 @@ from pyg_mmrec.nn.loss import (
     bce_loss,
     bpr_loss,
     contrast,
+    cross_modal_contrast,
     embedding_l2,
     info_nce,
     negative_distance,
@@ -212,6 +213,33 @@ def test_symmetric_info_nce_is_the_mean_of_both_directions() -> None:
     both = info_nce_in_numpy(one, other, 0.2, index.tolist()), info_nce_in_numpy(other, one, 0.2, index.tolist())
     assert symmetric_info_nce(one, other, index=index).item() == pytest.approx(sum(both) / 2, rel=1e-12)
     assert symmetric_info_nce(other, one, index=index) == symmetric_info_nce(one, other, index=index)
+
+
+def test_cross_modal_contrast_is_the_mean_over_pairs() -> None:
+    views = {name: normal(6, 3, seed=n) for n, name in enumerate(("audio", "image", "text"))}
+    mask = torch.tensor([True, True, False, True, False, True])
+    rows = mask.nonzero().flatten().tolist()
+    audio, image, text = views.values()
+    index = list(range(6))
+    pairs = [info_nce_in_numpy(audio, text, 0.3, index)]
+    for one, other in ((audio, image), (image, text)):
+        pairs.append(info_nce_in_numpy(one[rows], other[rows], 0.3, index))
+    assert cross_modal_contrast(views, 0.3, {"image": mask}).item() == pytest.approx(sum(pairs) / 3, rel=1e-12)
+    two = {"audio": audio, "text": text}
+    assert cross_modal_contrast(two, 0.3).item() == pytest.approx(pairs[0], rel=1e-12)
+
+
+def test_cross_modal_contrast_without_rows_or_pairs() -> None:
+    views = {"image": normal(4, 3).requires_grad_(), "text": normal(4, 3, seed=1)}
+    nobody = torch.zeros(4, dtype=torch.bool)
+    assert cross_modal_contrast(views, 0.3, {"text": nobody}).item() == 0
+    both = {"image": torch.tensor([True, True, False, False]), "text": torch.tensor([False, False, True, True])}
+    assert cross_modal_contrast(views, 0.3, both).item() == 0
+    for names in ((), ("text",)):
+        with pytest.raises(
+            ValueError, match=rf"^'views' must hold two modalities or more \(got {''.join(names) or 'none'}\)$"
+        ):
+            cross_modal_contrast({name: views[name] for name in names})
 
 
 def test_solosim_equals_its_equation() -> None:
