@@ -17,6 +17,7 @@ from pyg_mmrec.models.mmil import MMIL, Explanation
 from pyg_mmrec.models.pnn import PNN
 from pyg_mmrec.models.popularity import Popularity
 from pyg_mmrec.models.sea import SEA
+from pyg_mmrec.models.slmrec import SLMRec
 from pyg_mmrec.models.vbpr import VBPR
 from pyg_mmrec.models.wide_deep import WideDeep
 from pyg_mmrec.models.with_bma import WithBMA
@@ -43,6 +44,7 @@ __all__ = [
     "Popularity",
     "Recommender",
     "Representations",
+    "SLMRec",
     "ScoreExplanation",
     "UserItem",
     "WideDeep",

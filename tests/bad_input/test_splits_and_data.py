@@ -36,6 +36,7 @@ from pyg_mmrec.models import (
     LightGCN,
     Popularity,
     Recommender,
+    SLMRec,
     WideDeep,
     WithBMA,
     WithSEA,
@@ -45,7 +46,8 @@ from pyg_mmrec.transforms import LabelSplit, ModalKNNGraph, RandomSplit, UserMod
 from pyg_mmrec.typing import INTERACTS, similar
 
 Views = tuple[HeteroData, HeteroData, HeteroData]
-WITH_FEATURES = [VBPR, BetaVAE, ABAE, DINPlus, MDR, BM3, FREEDOM, MGCN, LGMRec, MMIL, SEA, DRepMRec, WithSEA, WithBMA]
+BASELINES = [VBPR, BetaVAE, ABAE, DINPlus, BM3, FREEDOM, MGCN, LGMRec, SLMRec]
+WITH_FEATURES = [*BASELINES, MDR, MMIL, SEA, DRepMRec, WithSEA, WithBMA]
 MODELS: list[type[Recommender]] = [Popularity, BPRMF, LightGCN, WideDeep, PNN, DeepFM, *WITH_FEATURES]
 GRAPH = similar("item", "image")
 EVALUATOR = Evaluator(["recall@3"])

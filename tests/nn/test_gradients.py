@@ -407,6 +407,10 @@ MODELS: dict[str, list[dict[str, Any]]] = {
         {"contrast_weight": 0.5, "l2_weight": 0.5, "temperature": 1.0, "num_hyperedges": 2},
         {"num_hyper_layers": 2, "num_modal_layers": 1, "num_layers": 1, "dropout": 0.0, "temperature": 1.0},
     ],
+    "SLMRec": [
+        {"task": task, "contrast_weight": 0.5, "l2_weight": 0.5, "num_layers": layers, "l2_form": form}
+        for task, layers, form in (("fac", 2, "squared"), ("fd", 1, "norm"), ("fm", 2, "squared"))
+    ],
     "DRepMRec": [
         {"intra_weight": 0.5, "inter_weight": 0.5, "sss_weight": 0.5, "l2_weight": 0.5},
         {"normalized_similarity": False, "num_layers": 0, "modality_weights": {"image": 0.5, "text": 0.2}},
