@@ -13,6 +13,7 @@ from pyg_mmrec.models.lgmrec import LGMRec
 from pyg_mmrec.models.lightgcn import LightGCN
 from pyg_mmrec.models.mdr import MDR, ScoreExplanation
 from pyg_mmrec.models.mgcn import MGCN
+from pyg_mmrec.models.mmgcl import MMGCL
 from pyg_mmrec.models.mmil import MMIL, Explanation
 from pyg_mmrec.models.pnn import PNN
 from pyg_mmrec.models.popularity import Popularity
@@ -30,6 +31,7 @@ __all__ = [
     "FREEDOM",
     "MDR",
     "MGCN",
+    "MMGCL",
     "MMIL",
     "PNN",
     "SEA",

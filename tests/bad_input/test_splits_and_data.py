@@ -24,6 +24,7 @@ from pyg_mmrec.models import (
     FREEDOM,
     MDR,
     MGCN,
+    MMGCL,
     MMIL,
     PNN,
     SEA,
@@ -46,7 +47,7 @@ from pyg_mmrec.transforms import LabelSplit, ModalKNNGraph, RandomSplit, UserMod
 from pyg_mmrec.typing import INTERACTS, similar
 
 Views = tuple[HeteroData, HeteroData, HeteroData]
-BASELINES = [VBPR, BetaVAE, ABAE, DINPlus, BM3, FREEDOM, MGCN, LGMRec, SLMRec]
+BASELINES = [VBPR, BetaVAE, ABAE, DINPlus, BM3, FREEDOM, MGCN, LGMRec, SLMRec, MMGCL]
 WITH_FEATURES = [*BASELINES, MDR, MMIL, SEA, DRepMRec, WithSEA, WithBMA]
 MODELS: list[type[Recommender]] = [Popularity, BPRMF, LightGCN, WideDeep, PNN, DeepFM, *WITH_FEATURES]
 GRAPH = similar("item", "image")

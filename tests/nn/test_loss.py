@@ -207,6 +207,39 @@ def test_info_nce_in_blocks_equals_autograd(
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("temperature", [0.02, 0.3])
+@pytest.mark.parametrize("entries", [1, 2**20])
+def test_info_nce_with_further_negatives(monkeypatch: pytest.MonkeyPatch, temperature: float, entries: int) -> None:
+    monkeypatch.setattr(contrast, "ENTRIES_AT_ONCE", entries)
+    anchor, positive, negative = normal(4, 3), normal(4, 3, seed=1), normal(4, 2, 3, seed=2)
+    index = torch.tensor([0, 1, 1, 2])
+    loss = info_nce(anchor, positive, temperature, index, negative)
+    a, p, n = (x.numpy() / np.linalg.norm(x.numpy(), axis=-1, keepdims=True) for x in (anchor, positive, negative))
+    total = 0.0
+    for b in range(4):
+        logits = [a[b] @ p[c] / temperature for c in range(4) if c == b or index[c] != index[b]]
+        logits += [a[b] @ n[b, c] / temperature for c in range(2)]
+        total += math.log(sum(map(math.exp, logits))) - a[b] @ p[b] / temperature
+    assert loss.item() == pytest.approx(total / 4, rel=1e-12)
+
+
+def test_further_negatives_belong_to_one_anchor() -> None:
+    anchor, negative = normal(4, 3), normal(4, 2, 3, seed=2).requires_grad_()
+    positive = normal(4, 3, seed=1)
+    torch.testing.assert_close(info_nce(anchor, positive, negative=negative[:, :0]), info_nce(anchor, positive))
+    other = anchor.clone()
+    other[1] = -other[1]
+    grads = [torch.autograd.grad(info_nce(x, positive, negative=negative), negative)[0] for x in (anchor, other)]
+    assert torch.equal(grads[0][[0, 2, 3]], grads[1][[0, 2, 3]])
+    assert not torch.equal(grads[0][1], grads[1][1])
+
+
+def test_further_negatives_of_another_shape() -> None:
+    for shape in ((3, 3), (2, 1, 3), (3, 1, 4)):
+        with pytest.raises(ValueError, match=r"^'negative' must have the shape \(3, num_negatives, 3\) \(got "):
+            info_nce(normal(3, 3), normal(3, 3), negative=torch.rand(shape))
+
+
 def test_symmetric_info_nce_is_the_mean_of_both_directions() -> None:
     one, other = normal(6, 3), normal(6, 3, seed=1)
     index = torch.tensor([0, 1, 2, 0, 3, 4])
