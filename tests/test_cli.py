@@ -29,10 +29,10 @@ from pyg_mmrec.loader import TripletLoader
 from pyg_mmrec.models import FREEDOM, Recommender
 from pyg_mmrec.transforms import ModalKNNGraph, RandomSplit
 from pyg_mmrec.typing import Triplets
+from tests.models.test_meta import EXPORTED
 
 NUM_USERS, NUM_ITEMS = 60, 40
-MODELS = "ABAE, BM3, BPRMF, BetaVAE, DINPlus, DRepMRec, DeepFM, DualGNN, FREEDOM, GRCN, LightGCN, MDR, MGCN, MMGCN"
-MODELS += ", MMIL, PNN, Popularity, SEA, VBPR, WideDeep, WithBMA, WithSEA"
+MODELS = ", ".join(EXPORTED)
 COMMANDS = ("train", "evaluate", "recommend", "compare", "datasets")
 
 

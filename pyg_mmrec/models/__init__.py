@@ -11,14 +11,17 @@ from pyg_mmrec.models.drepmrec import DRepMRec
 from pyg_mmrec.models.dualgnn import DualGNN
 from pyg_mmrec.models.freedom import FREEDOM
 from pyg_mmrec.models.grcn import GRCN
+from pyg_mmrec.models.lgmrec import LGMRec
 from pyg_mmrec.models.lightgcn import LightGCN
 from pyg_mmrec.models.mdr import MDR, ScoreExplanation
 from pyg_mmrec.models.mgcn import MGCN
+from pyg_mmrec.models.mmgcl import MMGCL
 from pyg_mmrec.models.mmgcn import MMGCN
 from pyg_mmrec.models.mmil import MMIL, Explanation
 from pyg_mmrec.models.pnn import PNN
 from pyg_mmrec.models.popularity import Popularity
 from pyg_mmrec.models.sea import SEA
+from pyg_mmrec.models.slmrec import SLMRec
 from pyg_mmrec.models.vbpr import VBPR
 from pyg_mmrec.models.wide_deep import WideDeep
 from pyg_mmrec.models.with_bma import WithBMA
@@ -32,6 +35,7 @@ __all__ = [
     "GRCN",
     "MDR",
     "MGCN",
+    "MMGCL",
     "MMGCN",
     "MMIL",
     "PNN",
@@ -43,10 +47,12 @@ __all__ = [
     "DeepFM",
     "DualGNN",
     "Explanation",
+    "LGMRec",
     "LightGCN",
     "Popularity",
     "Recommender",
     "Representations",
+    "SLMRec",
     "ScoreExplanation",
     "UserItem",
     "WideDeep",

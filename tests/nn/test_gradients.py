@@ -152,6 +152,18 @@ def club_weights() -> None:
     check(lambda: estimator.log_likelihood(x, y, MASK), estimator.weight)
 
 
+def modal_contrast(masked: bool) -> None:
+    views = {name: rows(NUM_ROWS, 3) for name in ("audio", "image", "text")}
+    masks = dict(zip(("image", "text"), MASK, strict=True)) if masked else None
+    check(lambda: loss.cross_modal_contrast(views, 0.5, masks), *views.values())
+
+
+def further_negatives(temperature: float) -> None:
+    anchor, positive, negative = rows(NUM_ROWS, 3), rows(NUM_ROWS, 3), rows(NUM_ROWS, 2, 3)
+    index = torch.tensor(REPEATS)
+    check(lambda: loss.info_nce(anchor, positive, temperature, index, negative), anchor, positive, negative)
+
+
 LOSSES: dict[str, list[Callable[[], None]]] = {
     "aspect_loss": [aspects],
     "bce_loss": [bce],
@@ -168,6 +180,8 @@ LOSSES: dict[str, list[Callable[[], None]]] = {
         ]
         for name in ("info_nce", "symmetric_info_nce", "solosim_loss")
     },
+    "further negatives": [lambda: further_negatives(0.02), lambda: further_negatives(0.2)],
+    "cross_modal_contrast": [lambda: modal_contrast(False), lambda: modal_contrast(True)],
     "negative_distance": [lambda: distance(True), lambda: distance(False)],
     "intent_contrast": [lambda: intents(loss.intent_contrast, 2)],
     "intent_kl": [lambda of=of: assignments(of) for of in ("users", "batch")],
@@ -405,6 +419,18 @@ MODELS: dict[str, list[dict[str, Any]]] = {
         {"contrast_weight": 0.5, "l2_weight": 0.5},
         {"contrast_weight": 0.5, "l2_form": "norm", "l2_weight": 0.5, "num_layers": 0, "num_item_layers": 2},
     ],
+    "LGMRec": [
+        {"contrast_weight": 0.5, "l2_weight": 0.5, "temperature": 1.0, "num_hyperedges": 2},
+        {"num_hyper_layers": 2, "num_modal_layers": 1, "num_layers": 1, "dropout": 0.0, "temperature": 1.0},
+    ],
+    "SLMRec": [
+        {"task": task, "contrast_weight": 0.5, "l2_weight": 0.5, "num_layers": layers, "l2_form": form}
+        for task, layers, form in (("fac", 2, "squared"), ("fd", 1, "norm"), ("fm", 2, "squared"))
+    ],
+    "MMGCL": [
+        {"contrast_weight": 0.5, "l2_weight": 0.5},
+        {"contrast_weight": 0.5, "l2_form": "norm", "challenging_negatives": False, "masking": 0.0, "num_layers": 1},
+    ],
     "DRepMRec": [
         {"intra_weight": 0.5, "inter_weight": 0.5, "sss_weight": 0.5, "l2_weight": 0.5},
         {"normalized_similarity": False, "num_layers": 0, "modality_weights": {"image": 0.5, "text": 0.2}},
@@ -517,7 +543,7 @@ def test_everything_is_checked() -> None:
         "Standardize",
         "default_modality_weights",
     }
-    assert set(loss.__all__) == set(LOSSES)
+    assert {*loss.__all__, "further negatives"} == set(LOSSES)
     assert set(nn.__all__) == layers | in_models | without_weights
     assert set(nn.conv.__all__) == {
         "Graph",

@@ -11,6 +11,7 @@ from pyg_mmrec.nn.loss import (
     bce_loss,
     bpr_loss,
     contrast,
+    cross_modal_contrast,
     embedding_l2,
     info_nce,
     negative_distance,
@@ -206,12 +207,72 @@ def test_info_nce_in_blocks_equals_autograd(
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("temperature", [0.02, 0.3])
+@pytest.mark.parametrize("entries", [1, 2**20])
+def test_info_nce_with_further_negatives(monkeypatch: pytest.MonkeyPatch, temperature: float, entries: int) -> None:
+    monkeypatch.setattr(contrast, "ENTRIES_AT_ONCE", entries)
+    anchor, positive, negative = normal(4, 3), normal(4, 3, seed=1), normal(4, 2, 3, seed=2)
+    index = torch.tensor([0, 1, 1, 2])
+    loss = info_nce(anchor, positive, temperature, index, negative)
+    a, p, n = (x.numpy() / np.linalg.norm(x.numpy(), axis=-1, keepdims=True) for x in (anchor, positive, negative))
+    total = 0.0
+    for b in range(4):
+        logits = [a[b] @ p[c] / temperature for c in range(4) if c == b or index[c] != index[b]]
+        logits += [a[b] @ n[b, c] / temperature for c in range(2)]
+        total += math.log(sum(map(math.exp, logits))) - a[b] @ p[b] / temperature
+    assert loss.item() == pytest.approx(total / 4, rel=1e-12)
+
+
+def test_further_negatives_belong_to_one_anchor() -> None:
+    anchor, negative = normal(4, 3), normal(4, 2, 3, seed=2).requires_grad_()
+    positive = normal(4, 3, seed=1)
+    torch.testing.assert_close(info_nce(anchor, positive, negative=negative[:, :0]), info_nce(anchor, positive))
+    other = anchor.clone()
+    other[1] = -other[1]
+    grads = [torch.autograd.grad(info_nce(x, positive, negative=negative), negative)[0] for x in (anchor, other)]
+    assert torch.equal(grads[0][[0, 2, 3]], grads[1][[0, 2, 3]])
+    assert not torch.equal(grads[0][1], grads[1][1])
+
+
+def test_further_negatives_of_another_shape() -> None:
+    for shape in ((3, 3), (2, 1, 3), (3, 1, 4)):
+        with pytest.raises(ValueError, match=r"^'negative' must have the shape \(3, num_negatives, 3\) \(got "):
+            info_nce(normal(3, 3), normal(3, 3), negative=torch.rand(shape))
+
+
 def test_symmetric_info_nce_is_the_mean_of_both_directions() -> None:
     one, other = normal(6, 3), normal(6, 3, seed=1)
     index = torch.tensor([0, 1, 2, 0, 3, 4])
     both = info_nce_in_numpy(one, other, 0.2, index.tolist()), info_nce_in_numpy(other, one, 0.2, index.tolist())
     assert symmetric_info_nce(one, other, index=index).item() == pytest.approx(sum(both) / 2, rel=1e-12)
     assert symmetric_info_nce(other, one, index=index) == symmetric_info_nce(one, other, index=index)
+
+
+def test_cross_modal_contrast_is_the_mean_over_pairs() -> None:
+    views = {name: normal(6, 3, seed=n) for n, name in enumerate(("audio", "image", "text"))}
+    mask = torch.tensor([True, True, False, True, False, True])
+    rows = mask.nonzero().flatten().tolist()
+    audio, image, text = views.values()
+    index = list(range(6))
+    pairs = [info_nce_in_numpy(audio, text, 0.3, index)]
+    for one, other in ((audio, image), (image, text)):
+        pairs.append(info_nce_in_numpy(one[rows], other[rows], 0.3, index))
+    assert cross_modal_contrast(views, 0.3, {"image": mask}).item() == pytest.approx(sum(pairs) / 3, rel=1e-12)
+    two = {"audio": audio, "text": text}
+    assert cross_modal_contrast(two, 0.3).item() == pytest.approx(pairs[0], rel=1e-12)
+
+
+def test_cross_modal_contrast_without_rows_or_pairs() -> None:
+    views = {"image": normal(4, 3).requires_grad_(), "text": normal(4, 3, seed=1)}
+    nobody = torch.zeros(4, dtype=torch.bool)
+    assert cross_modal_contrast(views, 0.3, {"text": nobody}).item() == 0
+    both = {"image": torch.tensor([True, True, False, False]), "text": torch.tensor([False, False, True, True])}
+    assert cross_modal_contrast(views, 0.3, both).item() == 0
+    for names in ((), ("text",)):
+        with pytest.raises(
+            ValueError, match=rf"^'views' must hold two modalities or more \(got {''.join(names) or 'none'}\)$"
+        ):
+            cross_modal_contrast({name: views[name] for name in names})
 
 
 def test_solosim_equals_its_equation() -> None:

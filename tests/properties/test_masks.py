@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.models import BM3, FREEDOM, GRCN, MGCN, MMGCN, SEA, VBPR, DRepMRec, DualGNN
+from pyg_mmrec.models import BM3, FREEDOM, GRCN, MGCN, MMGCL, MMGCN, SEA, VBPR, DRepMRec, DualGNN, LGMRec, SLMRec
 from pyg_mmrec.nn import ModalProjection
 from pyg_mmrec.transforms import ModalKNNGraph, UserCooccurrence, UserModalMean
 from pyg_mmrec.typing import INTERACTS, Triplets
@@ -102,8 +102,10 @@ def test_models_do_not_read_what_is_missing(data: HeteroData, seed: int) -> None
     data = UserCooccurrence()(data)
     user, item = data[INTERACTS].edge_index
     batch = Triplets(user, item, item.flip(0))
-    for cls in (VBPR, MMGCN, GRCN, DualGNN, BM3, FREEDOM, MGCN, SEA, DRepMRec):
-        init_args = {"alignment": None, "estimator_steps": 2} if cls is SEA else {}
+    models = (VBPR, MMGCN, GRCN, DualGNN, BM3, FREEDOM, MGCN, LGMRec, SLMRec, MMGCL, DRepMRec)
+    cases = {cls: {} for cls in models}
+    cases[SEA] = {"alignment": None, "estimator_steps": 2}
+    for cls, init_args in cases.items():
         losses, outs = [], []
         for view in (data, spoiled(data)):
             torch.manual_seed(seed)

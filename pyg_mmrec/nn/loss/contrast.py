@@ -14,7 +14,13 @@ ENTRIES_AT_ONCE = 2**20
 SAFE_LOGIT = 40.0
 
 
-def info_nce(anchor: Tensor, positive: Tensor, temperature: float = 0.2, index: Tensor | None = None) -> Tensor:
+def info_nce(
+    anchor: Tensor,
+    positive: Tensor,
+    temperature: float = 0.2,
+    index: Tensor | None = None,
+    negative: Tensor | None = None,
+) -> Tensor:
     r"""InfoNCE with in-batch negatives on cosine similarities, averaged over the anchors.
 
     From `"Representation Learning with Contrastive Predictive Coding" <https://arxiv.org/abs/1807.03748>`_ (Eq. 4):
@@ -34,6 +40,7 @@ def info_nce(anchor: Tensor, positive: Tensor, temperature: float = 0.2, index: 
         index: ``[batch_size]`` which user or item each row shows; all different by default. Where rows show several
             things, such as the user and the item of an interaction, ``[num_things, batch_size]``: rows that share one
             of them are not each other's negatives.
+        negative: ``[batch_size, num_negatives, channels]`` further negatives, each of one anchor alone (default: none).
 
     Raises:
         ValueError: If the shapes differ, there are no rows or the temperature is not positive.
@@ -51,12 +58,17 @@ def info_nce(anchor: Tensor, positive: Tensor, temperature: float = 0.2, index: 
         raise ValueError("'anchor' has no rows to contrast")
     if temperature <= 0:
         raise ValueError(f"'temperature' must be positive (got {temperature})")
+    if negative is None:
+        negative = anchor.new_empty(anchor.size(0), 0, anchor.size(1))
+    elif negative.dim() != 3 or (negative.size(0), negative.size(2)) != anchor.shape:
+        expected = f"({anchor.size(0)}, num_negatives, {anchor.size(1)})"
+        raise ValueError(f"'negative' must have the shape {expected} (got {tuple(negative.shape)})")
     dtype = torch.promote_types(torch.promote_types(anchor.dtype, positive.dtype), torch.float32)
-    anchor, positive = anchor.to(dtype), positive.to(dtype)
+    anchor, positive, negative = anchor.to(dtype), positive.to(dtype), negative.to(dtype)
     with torch.autocast(anchor.device.type, enabled=False):  # sums over a catalogue want single precision
-        anchor, positive = F.normalize(anchor, dim=-1), F.normalize(positive, dim=-1)
+        anchor, positive, negative = (F.normalize(x, dim=-1) for x in (anchor, positive, negative))
         ids = None if index is None else [_small(part) for part in index.view(-1, anchor.size(0))]
-        loss: Tensor = _BlockedContrast.apply(anchor, positive, temperature, ids)
+        loss: Tensor = _BlockedContrast.apply(anchor, positive, temperature, ids, negative)
     return loss
 
 
@@ -111,10 +123,16 @@ class _BlockedContrast(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, anchor: Tensor, positive: Tensor, temperature: float, index: list[Tensor] | None
+        ctx: FunctionCtx,
+        anchor: Tensor,
+        positive: Tensor,
+        temperature: float,
+        index: list[Tensor] | None,
+        negative: Tensor,
     ) -> Tensor:
         num_rows = anchor.size(0)
         grad_anchor, grad_positive = -positive, -anchor  # of the pairs themselves
+        grad_negative = torch.empty_like(negative)
         total = anchor.new_zeros(())
         size = max(ENTRIES_AT_ONCE // num_rows, 1)
         for start in range(0, num_rows, size):
@@ -124,23 +142,27 @@ class _BlockedContrast(torch.autograd.Function):
                 repeated = _repeats(index, rows)
                 repeated[:, rows].fill_diagonal_(False)
                 logits.masked_fill_(repeated, -torch.inf)
+            further = torch.einsum("bc,bnc->bn", anchor[rows] / temperature, negative[rows])
             if 1 / temperature > SAFE_LOGIT:
-                logits -= logits.amax(1, keepdim=True)
+                peak = torch.cat([logits.amax(1, keepdim=True), further], dim=1).amax(1, keepdim=True)
+                logits -= peak
+                further -= peak
             own = logits[:, rows].diagonal().clone()
-            weight = logits.exp_()
-            norm = weight.sum(1, keepdim=True)
+            weight, further = logits.exp_(), further.exp_()
+            norm = weight.sum(1, keepdim=True) + further.sum(1, keepdim=True)
             total += norm.log().sum() - own.sum()
-            grad_anchor[rows] += (weight @ positive) / norm
+            grad_anchor[rows] += (weight @ positive + torch.einsum("bn,bnc->bc", further, negative[rows])) / norm
             grad_positive.addmm_(weight.t(), anchor[rows] / norm)
+            grad_negative[rows] = torch.einsum("bn,bc->bnc", further, anchor[rows] / norm)
         scale = 1 / (num_rows * temperature)
-        ctx.save_for_backward(grad_anchor * scale, grad_positive * scale)
+        ctx.save_for_backward(grad_anchor * scale, grad_positive * scale, grad_negative * scale)
         return total / num_rows
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        grad_anchor, grad_positive = ctx.saved_tensors  # type: ignore[attr-defined]
-        return grad * grad_anchor, grad * grad_positive, None, None
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, None, None, Tensor]:
+        grad_anchor, grad_positive, grad_negative = ctx.saved_tensors  # type: ignore[attr-defined]
+        return grad * grad_anchor, grad * grad_positive, None, None, grad * grad_negative
 
 
 def _small(index: Tensor) -> Tensor:
