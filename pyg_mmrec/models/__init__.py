@@ -9,6 +9,7 @@ from pyg_mmrec.models.deepfm import DeepFM
 from pyg_mmrec.models.din_plus import DINPlus
 from pyg_mmrec.models.drepmrec import DRepMRec
 from pyg_mmrec.models.freedom import FREEDOM
+from pyg_mmrec.models.layergcn import LayerGCN
 from pyg_mmrec.models.lightgcn import LightGCN
 from pyg_mmrec.models.mdr import MDR, ScoreExplanation
 from pyg_mmrec.models.mgcn import MGCN
@@ -37,6 +38,7 @@ __all__ = [
     "DRepMRec",
     "DeepFM",
     "Explanation",
+    "LayerGCN",
     "LightGCN",
     "Popularity",
     "Recommender",

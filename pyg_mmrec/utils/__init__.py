@@ -11,6 +11,7 @@ from pyg_mmrec.utils.hetero import (
 )
 from pyg_mmrec.utils.knn import knn, usable_rows
 from pyg_mmrec.utils.negatives import NegativeSampler
+from pyg_mmrec.utils.pruning import degree_sensitive_pruning
 from pyg_mmrec.utils.ranking import csr_entries, rank_items, seen_items
 from pyg_mmrec.utils.rows import take_rows, triplet_scores
 from pyg_mmrec.utils.segments import kept_entries, segment_mean, segment_rows, segment_sum
@@ -29,6 +30,7 @@ __all__ = [
     "NegativeSampler",
     "SparseOperator",
     "csr_entries",
+    "degree_sensitive_pruning",
     "interaction_operator",
     "interactions",
     "item_features",

@@ -32,6 +32,7 @@ from pyg_mmrec.models import (
     DeepFM,
     DINPlus,
     DRepMRec,
+    LayerGCN,
     LightGCN,
     Popularity,
     Recommender,
@@ -45,7 +46,7 @@ from pyg_mmrec.typing import INTERACTS, similar
 
 Views = tuple[HeteroData, HeteroData, HeteroData]
 WITH_FEATURES = [VBPR, BetaVAE, ABAE, DINPlus, MDR, BM3, FREEDOM, MGCN, MMIL, SEA, DRepMRec, WithSEA, WithBMA]
-MODELS: list[type[Recommender]] = [Popularity, BPRMF, LightGCN, WideDeep, PNN, DeepFM, *WITH_FEATURES]
+MODELS: list[type[Recommender]] = [Popularity, BPRMF, LightGCN, LayerGCN, WideDeep, PNN, DeepFM, *WITH_FEATURES]
 GRAPH = similar("item", "image")
 EVALUATOR = Evaluator(["recall@3"])
 

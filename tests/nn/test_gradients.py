@@ -380,6 +380,9 @@ MODELS: dict[str, list[dict[str, Any]]] = {
     "LightGCN": [
         {"num_layers": layers, "l2_form": form, "l2_weight": 0.5} for layers in (0, 2) for form in ("squared", "norm")
     ],
+    "LayerGCN": [
+        {"num_layers": layers, "l2_form": form, "l2_weight": 0.5} for layers, form in ((1, "norm"), (3, "squared"))
+    ],
     "WideDeep": [{"mlp_channels": 4, "num_layers": 2}],
     "PNN": [{"product": product, "mlp_channels": 3, "num_layers": 2} for product in ("inner", "outer")],
     "DeepFM": [{"mlp_channels": 3, "num_layers": 2, "dropout": 0.4}, {"mlp_channels": 3, "num_layers": 1}],
