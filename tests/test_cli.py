@@ -30,8 +30,8 @@ from pyg_mmrec.transforms import ModalKNNGraph, RandomSplit
 from pyg_mmrec.typing import Triplets
 
 NUM_USERS, NUM_ITEMS = 60, 40
-MODELS = "ABAE, BM3, BPRMF, BetaVAE, DINPlus, DRepMRec, DeepFM, FREEDOM, LayerGCN, LightGCN, MDR, MGCN, MMIL, PNN"
-MODELS += ", Popularity, SEA, VBPR, WideDeep, WithBMA, WithSEA"
+MODELS = "ABAE, BM3, BPRMF, BetaVAE, DINPlus, DRepMRec, DeepFM, FREEDOM, LATTICE, LayerGCN, LightGCN, MDR, MGCN"
+MODELS += ", MMIL, PNN, Popularity, SEA, VBPR, WideDeep, WithBMA, WithSEA"
 COMMANDS = ("train", "evaluate", "recommend", "compare", "datasets")
 
 

@@ -9,6 +9,7 @@ from pyg_mmrec.models.deepfm import DeepFM
 from pyg_mmrec.models.din_plus import DINPlus
 from pyg_mmrec.models.drepmrec import DRepMRec
 from pyg_mmrec.models.freedom import FREEDOM
+from pyg_mmrec.models.lattice import LATTICE
 from pyg_mmrec.models.layergcn import LayerGCN
 from pyg_mmrec.models.lightgcn import LightGCN
 from pyg_mmrec.models.mdr import MDR, ScoreExplanation
@@ -27,6 +28,7 @@ __all__ = [
     "BM3",
     "BPRMF",
     "FREEDOM",
+    "LATTICE",
     "MDR",
     "MGCN",
     "MMIL",

@@ -165,12 +165,8 @@ class MGCN(Recommender):
 
     def _item_views(self, data: HeteroData) -> Tensor:
         """The purified ID embeddings of each modality, smoothed over its graph; items without it send nothing."""
-        graphs, masks = similarity_operators(data), modality_masks(data, list(self.in_channels))
-        if set(graphs) != set(self.in_channels):
-            raise ValueError(
-                f"MGCN needs an item-item graph for each modality of its features, {sorted(self.in_channels)} "
-                f"(got graphs of {sorted(graphs)})"
-            )
+        names = list(self.in_channels)
+        graphs, masks = similarity_operators(data, names=names), modality_masks(data, names)
         views = []
         for name, x in self.projection(data).items():
             view = self.gates[name](x, self.item_emb.weight)

@@ -13,6 +13,7 @@ from pyg_mmrec.nn.projection import ModalProjection
 from pyg_mmrec.nn.separate import SeparateLearning
 from pyg_mmrec.nn.similarity import SimilarityTargets
 from pyg_mmrec.nn.standardize import Standardize
+from pyg_mmrec.nn.structure import LatentGraph, LatentStructure
 from pyg_mmrec.nn.vae import Code, FeatureVAE, ImageVAE
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "FilterGate",
     "ImageVAE",
     "IntentAttention",
+    "LatentGraph",
+    "LatentStructure",
     "ModalProjection",
     "MultiIntentExtractor",
     "OneHotFields",

@@ -22,6 +22,7 @@ from pyg_mmrec.models import (
     BM3,
     BPRMF,
     FREEDOM,
+    LATTICE,
     MDR,
     MGCN,
     MMIL,
@@ -45,7 +46,7 @@ from pyg_mmrec.transforms import LabelSplit, ModalKNNGraph, RandomSplit, UserMod
 from pyg_mmrec.typing import INTERACTS, similar
 
 Views = tuple[HeteroData, HeteroData, HeteroData]
-WITH_FEATURES = [VBPR, BetaVAE, ABAE, DINPlus, MDR, BM3, FREEDOM, MGCN, MMIL, SEA, DRepMRec, WithSEA, WithBMA]
+WITH_FEATURES = [VBPR, BetaVAE, ABAE, DINPlus, MDR, BM3, FREEDOM, MGCN, LATTICE, MMIL, SEA, DRepMRec, WithSEA, WithBMA]
 MODELS: list[type[Recommender]] = [Popularity, BPRMF, LightGCN, LayerGCN, WideDeep, PNN, DeepFM, *WITH_FEATURES]
 GRAPH = similar("item", "image")
 EVALUATOR = Evaluator(["recall@3"])
@@ -54,6 +55,7 @@ EVALUATOR = Evaluator(["recall@3"])
 SMALL: dict[type[Recommender], dict[str, Any]] = {
     SEA: {"estimator_steps": 2},
     WithSEA: {"estimator_steps": 2},
+    LATTICE: {"num_neighbors": 3},
     ABAE: {"num_parts": 2},
     DINPlus: {"num_parts": 2},
     MDR: {"layout": {"modalities": {"block": ["image", "text"]}, "num_black_box": 1}},
@@ -196,7 +198,7 @@ def test_one_modality_where_two_are_needed(cls: type[Recommender], views: Views)
         build(cls, views[0])
 
 
-@pytest.mark.parametrize("cls", [FREEDOM, MGCN, MMIL, SEA, DRepMRec])
+@pytest.mark.parametrize("cls", [FREEDOM, MGCN, LATTICE, MMIL, SEA, DRepMRec])
 def test_item_graphs_that_are_missing(cls: type[Recommender], views: Views) -> None:
     for name in ("image", "text"):
         del views[0][similar("item", name)]

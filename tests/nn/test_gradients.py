@@ -399,6 +399,10 @@ MODELS: dict[str, list[dict[str, Any]]] = {
         {"contrast_weight": 0.5, "l2_weight": 0.5},
         {"contrast_weight": 0.5, "l2_form": "norm", "l2_weight": 0.5, "num_layers": 0, "num_item_layers": 2},
     ],
+    "LATTICE": [
+        {"num_neighbors": 3, "l2_weight": 0.5},
+        {"num_neighbors": 2, "frozen_weight": 0.0, "num_layers": 0, "num_item_layers": 2, "l2_form": "norm"},
+    ],
     "DRepMRec": [
         {"intra_weight": 0.5, "inter_weight": 0.5, "sss_weight": 0.5, "l2_weight": 0.5},
         {"normalized_similarity": False, "num_layers": 0, "modality_weights": {"image": 0.5, "text": 0.2}},
@@ -502,6 +506,7 @@ def test_everything_is_checked() -> None:
     layers = {"FilterGate", "ModalProjection", "SeparateLearning", "XavierEmbedding", "composed_linear"}
     in_models = {"BehaviorModalAlignment", "IntentAttention", "MultiIntentExtractor", "SoftIntents"}
     in_models |= {"AspectBranch", "DeepInterest", "DisentangledFusion", "FeatureVAE", "ImageVAE"}
+    in_models |= {"LatentGraph", "LatentStructure"}
     in_models |= {"OneHotFields", "PairMLP", "pair_products", "score_pairs"}
     without_weights = {
         "AttributeLayout",
