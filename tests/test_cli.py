@@ -30,7 +30,7 @@ from pyg_mmrec.transforms import ModalKNNGraph, RandomSplit
 from pyg_mmrec.typing import Triplets
 
 NUM_USERS, NUM_ITEMS = 60, 40
-MODELS = "ABAE, BM3, BPRMF, BetaVAE, DINPlus, DRepMRec, DeepFM, FREEDOM, LATTICE, LayerGCN, LightGCN, MDR, MGCN"
+MODELS = "ABAE, BM3, BPRMF, BetaVAE, DINPlus, DRepMRec, DeepFM, FREEDOM, LATTICE, LayerGCN, LightGCN, MDR, MGCN, MICRO"
 MODELS += ", MMIL, PNN, Popularity, SEA, VBPR, WideDeep, WithBMA, WithSEA"
 COMMANDS = ("train", "evaluate", "recommend", "compare", "datasets")
 

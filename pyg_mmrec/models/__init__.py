@@ -14,6 +14,7 @@ from pyg_mmrec.models.layergcn import LayerGCN
 from pyg_mmrec.models.lightgcn import LightGCN
 from pyg_mmrec.models.mdr import MDR, ScoreExplanation
 from pyg_mmrec.models.mgcn import MGCN
+from pyg_mmrec.models.micro import MICRO
 from pyg_mmrec.models.mmil import MMIL, Explanation
 from pyg_mmrec.models.pnn import PNN
 from pyg_mmrec.models.popularity import Popularity
@@ -31,6 +32,7 @@ __all__ = [
     "LATTICE",
     "MDR",
     "MGCN",
+    "MICRO",
     "MMIL",
     "PNN",
     "SEA",

@@ -1,6 +1,7 @@
 """Building blocks of the models."""
 
 from pyg_mmrec.nn.aspects import AspectBranch
+from pyg_mmrec.nn.attention import ViewAttention
 from pyg_mmrec.nn.behavior_modal import BehaviorModalAlignment, default_modality_weights
 from pyg_mmrec.nn.composed import composed_linear
 from pyg_mmrec.nn.embedding import XavierEmbedding
@@ -38,6 +39,7 @@ __all__ = [
     "SimilarityTargets",
     "SoftIntents",
     "Standardize",
+    "ViewAttention",
     "XavierEmbedding",
     "composed_linear",
     "default_modality_weights",

@@ -25,6 +25,7 @@ from pyg_mmrec.models import (
     LATTICE,
     MDR,
     MGCN,
+    MICRO,
     MMIL,
     PNN,
     SEA,
@@ -46,7 +47,23 @@ from pyg_mmrec.transforms import LabelSplit, ModalKNNGraph, RandomSplit, UserMod
 from pyg_mmrec.typing import INTERACTS, similar
 
 Views = tuple[HeteroData, HeteroData, HeteroData]
-WITH_FEATURES = [VBPR, BetaVAE, ABAE, DINPlus, MDR, BM3, FREEDOM, MGCN, LATTICE, MMIL, SEA, DRepMRec, WithSEA, WithBMA]
+WITH_FEATURES = [
+    VBPR,
+    BetaVAE,
+    ABAE,
+    DINPlus,
+    MDR,
+    BM3,
+    FREEDOM,
+    MGCN,
+    LATTICE,
+    MICRO,
+    MMIL,
+    SEA,
+    DRepMRec,
+    WithSEA,
+    WithBMA,
+]
 MODELS: list[type[Recommender]] = [Popularity, BPRMF, LightGCN, LayerGCN, WideDeep, PNN, DeepFM, *WITH_FEATURES]
 GRAPH = similar("item", "image")
 EVALUATOR = Evaluator(["recall@3"])
@@ -56,6 +73,7 @@ SMALL: dict[type[Recommender], dict[str, Any]] = {
     SEA: {"estimator_steps": 2},
     WithSEA: {"estimator_steps": 2},
     LATTICE: {"num_neighbors": 3},
+    MICRO: {"num_neighbors": 3},
     ABAE: {"num_parts": 2},
     DINPlus: {"num_parts": 2},
     MDR: {"layout": {"modalities": {"block": ["image", "text"]}, "num_black_box": 1}},
@@ -198,7 +216,7 @@ def test_one_modality_where_two_are_needed(cls: type[Recommender], views: Views)
         build(cls, views[0])
 
 
-@pytest.mark.parametrize("cls", [FREEDOM, MGCN, LATTICE, MMIL, SEA, DRepMRec])
+@pytest.mark.parametrize("cls", [FREEDOM, MGCN, LATTICE, MICRO, MMIL, SEA, DRepMRec])
 def test_item_graphs_that_are_missing(cls: type[Recommender], views: Views) -> None:
     for name in ("image", "text"):
         del views[0][similar("item", name)]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.models import LATTICE
+from pyg_mmrec.models import LATTICE, MICRO
 from pyg_mmrec.typing import INTERACTS, similar
 from tests.models.model_tests import FeatureModelTests, with_features
 
@@ -16,7 +16,7 @@ def linear(lin: torch.nn.Linear, x: np.ndarray) -> np.ndarray:
     return x @ lin.weight.detach().numpy().T + lin.bias.detach().numpy()
 
 
-def smooth(data: HeteroData, model: LATTICE) -> tuple[np.ndarray, np.ndarray]:
+def smooth(data: HeteroData, model: LATTICE | MICRO) -> tuple[np.ndarray, np.ndarray]:
     """Users and items of the backbone."""
     user, item = model.user_emb.weight.detach().numpy(), model.item_emb.weight.detach().numpy()
     a = np.zeros((40, 30))
@@ -29,11 +29,10 @@ def smooth(data: HeteroData, model: LATTICE) -> tuple[np.ndarray, np.ndarray]:
     return np.mean(users, axis=0), np.mean(items, axis=0)
 
 
-def structure(data: HeteroData, model: LATTICE) -> np.ndarray:
-    """A, the latent graph of all modalities."""
-    logit = np.zeros(len(model.in_channels)) if model.graph_logit is None else model.graph_logit.detach().numpy()
-    out = np.zeros((30, 30))
-    for name, alpha in zip(model.in_channels, np.exp(logit) / np.exp(logit).sum(), strict=True):
+def modal_graphs(data: HeteroData, model: LATTICE | MICRO) -> dict[str, np.ndarray]:
+    """The latent graph of each modality."""
+    out = {}
+    for name in model.in_channels:
         s, graph = np.zeros((30, 30)), data[similar("item", name)]
         for (neighbor, centre), w in zip(graph.edge_index.t().tolist(), graph.edge_weight.tolist(), strict=True):
             s[centre, neighbor] += w
@@ -45,8 +44,15 @@ def structure(data: HeteroData, model: LATTICE) -> np.ndarray:
                 a[i, j] = max(0, cosine[i, j])
         degree = a.sum(1)
         learned = a / np.sqrt(degree) / np.sqrt(degree)[:, None]
-        out += alpha * (model.frozen_weight * s + (1 - model.frozen_weight) * learned)
+        out[name] = model.frozen_weight * s + (1 - model.frozen_weight) * learned
     return out
+
+
+def structure(data: HeteroData, model: LATTICE) -> np.ndarray:
+    """A, the latent graph of all modalities."""
+    logit = np.zeros(len(model.in_channels)) if model.graph_logit is None else model.graph_logit.detach().numpy()
+    share = np.exp(logit) / np.exp(logit).sum()
+    return np.sum([alpha * a for alpha, a in zip(share, modal_graphs(data, model).values(), strict=True)], axis=0)
 
 
 class TestLATTICE(FeatureModelTests):
@@ -70,7 +76,8 @@ class TestLATTICE(FeatureModelTests):
     @pytest.fixture
     def data(self, tiny_data: HeteroData, request: pytest.FixtureRequest) -> HeteroData:
         """The tiny graph with as many modalities as the test asks for, three by default."""
-        x = {"audio": torch.rand(30, 5), "image": tiny_data["item"].x_image, "text": tiny_data["item"].x_text}
+        audio = torch.rand(30, 5, generator=torch.Generator().manual_seed(0))
+        x = {"audio": audio, "image": tiny_data["item"].x_image, "text": tiny_data["item"].x_text}
         return with_features(tiny_data, {name: x[name] for name in NAMES[: getattr(request, "param", 3)]})
 
     @pytest.mark.parametrize(

@@ -168,6 +168,7 @@ LOSSES: dict[str, list[Callable[[], None]]] = {
         ]
         for name in ("info_nce", "symmetric_info_nce", "solosim_loss")
     },
+    "grace_loss": [lambda temperature=t: info_nce("grace_loss", temperature, None) for t in (0.02, 0.5)],
     "negative_distance": [lambda: distance(True), lambda: distance(False)],
     "intent_contrast": [lambda: intents(loss.intent_contrast, 2)],
     "intent_kl": [lambda of=of: assignments(of) for of in ("users", "batch")],
@@ -403,6 +404,10 @@ MODELS: dict[str, list[dict[str, Any]]] = {
         {"num_neighbors": 3, "l2_weight": 0.5},
         {"num_neighbors": 2, "frozen_weight": 0.0, "num_layers": 0, "num_item_layers": 2, "l2_form": "norm"},
     ],
+    "MICRO": [
+        {"num_neighbors": 3, "contrast_weight": 0.5, "l2_weight": 0.5},
+        {"num_neighbors": 2, "frozen_weight": 0.0, "num_layers": 0, "num_item_layers": 2, "l2_form": "norm"},
+    ],
     "DRepMRec": [
         {"intra_weight": 0.5, "inter_weight": 0.5, "sss_weight": 0.5, "l2_weight": 0.5},
         {"normalized_similarity": False, "num_layers": 0, "modality_weights": {"image": 0.5, "text": 0.2}},
@@ -506,7 +511,7 @@ def test_everything_is_checked() -> None:
     layers = {"FilterGate", "ModalProjection", "SeparateLearning", "XavierEmbedding", "composed_linear"}
     in_models = {"BehaviorModalAlignment", "IntentAttention", "MultiIntentExtractor", "SoftIntents"}
     in_models |= {"AspectBranch", "DeepInterest", "DisentangledFusion", "FeatureVAE", "ImageVAE"}
-    in_models |= {"LatentGraph", "LatentStructure"}
+    in_models |= {"LatentGraph", "LatentStructure", "ViewAttention"}
     in_models |= {"OneHotFields", "PairMLP", "pair_products", "score_pairs"}
     without_weights = {
         "AttributeLayout",

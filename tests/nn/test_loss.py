@@ -12,6 +12,7 @@ from pyg_mmrec.nn.loss import (
     bpr_loss,
     contrast,
     embedding_l2,
+    grace_loss,
     info_nce,
     negative_distance,
     solosim_loss,
@@ -212,6 +213,21 @@ def test_symmetric_info_nce_is_the_mean_of_both_directions() -> None:
     both = info_nce_in_numpy(one, other, 0.2, index.tolist()), info_nce_in_numpy(other, one, 0.2, index.tolist())
     assert symmetric_info_nce(one, other, index=index).item() == pytest.approx(sum(both) / 2, rel=1e-12)
     assert symmetric_info_nce(other, one, index=index) == symmetric_info_nce(one, other, index=index)
+
+
+def test_grace_equals_its_equation() -> None:
+    one, other, total = normal(5, 3), normal(5, 3, seed=1), 0.0
+    u, v = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (one.numpy(), other.numpy()))
+    for x, y in ((u, v), (v, u)):
+        for b in range(5):
+            between = [math.exp(x[b] @ y[c] / 0.3) for c in range(5)]
+            within = [math.exp(x[b] @ x[c] / 0.3) for c in range(5) if c != b]
+            total -= math.log(between[b] / (sum(between) + sum(within)))
+    assert grace_loss(one, other, 0.3).item() == pytest.approx(total / 10, rel=1e-12)
+    assert grace_loss(one, other) == pytest.approx(grace_loss(other, one).item())
+    assert grace_loss(one[:1], other[:1]).item() == pytest.approx(0, abs=1e-12)
+    with pytest.raises(ValueError, match=r"^'anchor' has no rows to contrast$"):
+        grace_loss(one[:0], other[:0])
 
 
 def test_solosim_equals_its_equation() -> None:

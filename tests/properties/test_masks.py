@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.models import BM3, FREEDOM, LATTICE, MGCN, SEA, VBPR, DRepMRec
+from pyg_mmrec.models import BM3, FREEDOM, LATTICE, MGCN, MICRO, SEA, VBPR, DRepMRec
 from pyg_mmrec.nn import ModalProjection
 from pyg_mmrec.transforms import ModalKNNGraph, UserModalMean
 from pyg_mmrec.typing import INTERACTS, Triplets
@@ -101,15 +101,9 @@ def test_models_do_not_read_what_is_missing(data: HeteroData, seed: int) -> None
     data = quiet(ModalKNNGraph(1, node_type="user"), quiet(UserModalMean(), data))
     user, item = data[INTERACTS].edge_index
     batch = Triplets(user, item, item.flip(0))
-    cases = {
-        VBPR: {},
-        BM3: {},
-        FREEDOM: {},
-        MGCN: {},
-        LATTICE: {"num_neighbors": 1},
-        SEA: {"alignment": None, "estimator_steps": 2},
-        DRepMRec: {},
-    }
+    near = {"num_neighbors": 1}
+    cases = {VBPR: {}, BM3: {}, FREEDOM: {}, MGCN: {}, LATTICE: near, MICRO: near, DRepMRec: {}}
+    cases[SEA] = {"alignment": None, "estimator_steps": 2}
     for cls, init_args in cases.items():
         losses, outs = [], []
         for view in (data, spoiled(data)):
