@@ -11,10 +11,13 @@ from pyg_mmrec.models.drepmrec import DRepMRec
 from pyg_mmrec.models.dualgnn import DualGNN
 from pyg_mmrec.models.freedom import FREEDOM
 from pyg_mmrec.models.grcn import GRCN
+from pyg_mmrec.models.lattice import LATTICE
+from pyg_mmrec.models.layergcn import LayerGCN
 from pyg_mmrec.models.lgmrec import LGMRec
 from pyg_mmrec.models.lightgcn import LightGCN
 from pyg_mmrec.models.mdr import MDR, ScoreExplanation
 from pyg_mmrec.models.mgcn import MGCN
+from pyg_mmrec.models.micro import MICRO
 from pyg_mmrec.models.mmgcl import MMGCL
 from pyg_mmrec.models.mmgcn import MMGCN
 from pyg_mmrec.models.mmil import MMIL, Explanation
@@ -33,8 +36,10 @@ __all__ = [
     "BPRMF",
     "FREEDOM",
     "GRCN",
+    "LATTICE",
     "MDR",
     "MGCN",
+    "MICRO",
     "MMGCL",
     "MMGCN",
     "MMIL",
@@ -48,6 +53,7 @@ __all__ = [
     "DualGNN",
     "Explanation",
     "LGMRec",
+    "LayerGCN",
     "LightGCN",
     "Popularity",
     "Recommender",

@@ -15,7 +15,7 @@ from pyg_mmrec.nn.conv import LightGCNConv
 from pyg_mmrec.nn.loss import embedding_l2
 from pyg_mmrec.typing import Triplets
 from pyg_mmrec.utils import interaction_operator, modality_masks, take_rows
-from pyg_mmrec.utils.checks import check_channels, check_choice, check_int, check_not_negative, check_number
+from pyg_mmrec.utils.checks import check_channels, check_choice, check_int, check_not_negative, check_part
 
 
 class BM3(Recommender):
@@ -74,9 +74,7 @@ class BM3(Recommender):
             raise ValueError("'in_channels' names no modality: BM3 needs item features x_<modality>")
         check_int(1, hidden_channels=hidden_channels)
         check_int(0, num_layers=num_layers)
-        check_number(dropout=dropout)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"'dropout' must lie in [0, 1) (got {dropout})")
+        check_part(dropout=dropout)
         check_not_negative(l2_weight=l2_weight)
         check_choice(("squared", "norm"), l2_form=l2_form)
         self.in_channels = dict(in_channels)

@@ -14,21 +14,14 @@ from pyg_mmrec.nn import ModalProjection, XavierEmbedding
 from pyg_mmrec.nn.conv import LightGCNConv, ModalGraphConv, default_graph_weights
 from pyg_mmrec.nn.loss import bpr_loss
 from pyg_mmrec.typing import ITEM, Triplets, feature_key
-from pyg_mmrec.utils import (
-    interaction_operator,
-    interactions,
-    num_users_items,
-    similarity_operators,
-    take_rows,
-    with_interactions,
-)
+from pyg_mmrec.utils import degree_sensitive_pruning, interaction_operator, similarity_operators, take_rows
 from pyg_mmrec.utils.checks import (
     check_by_name,
     check_channels,
     check_flag,
     check_int,
     check_not_negative,
-    check_number,
+    check_part,
 )
 
 
@@ -91,13 +84,11 @@ class FREEDOM(Recommender):
         check_channels(in_channels)
         check_int(1, hidden_channels=hidden_channels)
         check_int(0, num_layers=num_layers, num_item_layers=num_item_layers)
-        check_number(pruning=pruning)
+        check_part(pruning=pruning)
         check_not_negative(modal_loss_weight=modal_loss_weight)
         check_flag(train_features=train_features)
         if graph_weights is not None:
             check_by_name(check_not_negative, graph_weights=graph_weights)
-        if not 0 <= pruning < 1:
-            raise ValueError(f"'pruning' must lie in [0, 1) (got {pruning})")
         if modal_loss_weight > 0 and not in_channels:
             raise ValueError("'in_channels' names no modality: give item features or set 'modal_loss_weight' to 0")
         self.in_channels = dict(in_channels)
@@ -126,16 +117,7 @@ class FREEDOM(Recommender):
 
     def resample(self, data: HeteroData, generator: torch.Generator) -> HeteroData:
         """Degree-sensitive edge pruning (Eq. 5 and 6): draws edges without replacement, normalises what is kept."""
-        edge_index = interactions(data)
-        num_kept = int(round(edge_index.size(1) * (1 - self.pruning), 6))  # 200 * (1 - 0.8) is 39.99...
-        num_users, num_items = num_users_items(data)
-        user, item = edge_index
-        degree_user = torch.bincount(user, minlength=num_users)[user]
-        degree_item = torch.bincount(item, minlength=num_items)[item]
-        # Exponential times over their rates: the smallest are a weighted draw without replacement.
-        time = torch.empty(edge_index.size(1)).exponential_(generator=generator).to(edge_index.device)
-        kept = (time * (degree_user * degree_item).sqrt()).topk(num_kept, largest=False).indices.sort().values
-        return with_interactions(data, edge_index[:, kept])
+        return degree_sensitive_pruning(data, self.pruning, generator)
 
     def forward(self, data: HeteroData) -> Representations:
         """Users, and items with their modal neighbourhood added (Eq. 4, 9 and 10)."""

@@ -10,7 +10,7 @@ from torch.nn import Linear
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models.base import Recommender, Representations, UserItem
-from pyg_mmrec.nn import FilterGate, ModalProjection, XavierEmbedding
+from pyg_mmrec.nn import FilterGate, ModalProjection, ViewAttention, XavierEmbedding
 from pyg_mmrec.nn.conv import LightGCNConv
 from pyg_mmrec.nn.loss import bpr_loss, embedding_l2, info_nce
 from pyg_mmrec.typing import ITEM, Triplets
@@ -110,13 +110,7 @@ class MGCN(Recommender):
         # The one view of a single modality is all that is shared: nothing is weighed.
         fused = in_channels if len(in_channels) > 1 else {}
         self.preference = torch.nn.ModuleDict({name: Linear(hidden_channels, hidden_channels) for name in fused})
-        self.attention = (
-            torch.nn.Sequential(
-                Linear(hidden_channels, hidden_channels), torch.nn.Tanh(), Linear(hidden_channels, 1, bias=False)
-            )
-            if fused
-            else None
-        )
+        self.attention = ViewAttention(hidden_channels) if fused else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -165,12 +159,8 @@ class MGCN(Recommender):
 
     def _item_views(self, data: HeteroData) -> Tensor:
         """The purified ID embeddings of each modality, smoothed over its graph; items without it send nothing."""
-        graphs, masks = similarity_operators(data), modality_masks(data, list(self.in_channels))
-        if set(graphs) != set(self.in_channels):
-            raise ValueError(
-                f"MGCN needs an item-item graph for each modality of its features, {sorted(self.in_channels)} "
-                f"(got graphs of {sorted(graphs)})"
-            )
+        names = list(self.in_channels)
+        graphs, masks = similarity_operators(data, names=names), modality_masks(data, names)
         views = []
         for name, x in self.projection(data).items():
             view = self.gates[name](x, self.item_emb.weight)
@@ -185,7 +175,7 @@ class MGCN(Recommender):
         """What views ``[num_nodes, M, channels]`` share, and by preference what each has alone."""
         if self.attention is None:
             return views.squeeze(1)
-        shared = (self.attention(views).softmax(1) * views).sum(1, keepdim=True)
+        shared = self.attention(views).unsqueeze(1)
         preference = torch.stack([lin(behavior) for lin in self.preference.values()], dim=1).sigmoid()
         fused: Tensor = shared.squeeze(1) + ((views - shared) * preference).mean(1)
         return fused

@@ -1,6 +1,7 @@
 """Building blocks of the models."""
 
 from pyg_mmrec.nn.aspects import AspectBranch
+from pyg_mmrec.nn.attention import ViewAttention
 from pyg_mmrec.nn.behavior_modal import BehaviorModalAlignment, default_modality_weights
 from pyg_mmrec.nn.composed import composed_linear
 from pyg_mmrec.nn.embedding import XavierEmbedding
@@ -13,6 +14,7 @@ from pyg_mmrec.nn.projection import ModalProjection
 from pyg_mmrec.nn.separate import SeparateLearning
 from pyg_mmrec.nn.similarity import SimilarityTargets
 from pyg_mmrec.nn.standardize import Standardize
+from pyg_mmrec.nn.structure import LatentGraph, LatentStructure
 from pyg_mmrec.nn.vae import Code, FeatureVAE, ImageVAE
 
 __all__ = [
@@ -27,6 +29,8 @@ __all__ = [
     "FilterGate",
     "ImageVAE",
     "IntentAttention",
+    "LatentGraph",
+    "LatentStructure",
     "ModalProjection",
     "MultiIntentExtractor",
     "OneHotFields",
@@ -35,6 +39,7 @@ __all__ = [
     "SimilarityTargets",
     "SoftIntents",
     "Standardize",
+    "ViewAttention",
     "XavierEmbedding",
     "composed_linear",
     "default_modality_weights",

@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec.nn.embedding import XavierEmbedding
 from pyg_mmrec.typing import ITEM
-from pyg_mmrec.utils.checks import check_int, check_number
+from pyg_mmrec.utils.checks import check_int, check_part
 
 #: Numbers in the rows of the pairs that :func:`score_pairs` scores at a time.
 NUMBERS_AT_ONCE = 2**22
@@ -107,9 +107,7 @@ class PairMLP(torch.nn.Module):
         self, user_channels: int, item_channels: int, hidden_channels: list[int], dropout: float = 0.0
     ) -> None:
         super().__init__()
-        check_number(dropout=dropout)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"'dropout' must lie in [0, 1) (got {dropout})")
+        check_part(dropout=dropout)
         self.user_channels = user_channels
         self.first = Linear(user_channels + item_channels, hidden_channels[0])
         layers: list[torch.nn.Module] = []

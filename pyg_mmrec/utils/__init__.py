@@ -12,6 +12,8 @@ from pyg_mmrec.utils.hetero import (
 )
 from pyg_mmrec.utils.knn import knn, usable_rows
 from pyg_mmrec.utils.negatives import NegativeSampler
+from pyg_mmrec.utils.pattern import NeighborPattern
+from pyg_mmrec.utils.pruning import degree_sensitive_pruning
 from pyg_mmrec.utils.ranking import csr_entries, rank_items, seen_items
 from pyg_mmrec.utils.rows import take_rows, triplet_scores
 from pyg_mmrec.utils.segments import kept_entries, segment_mean, segment_rows, segment_sum
@@ -30,9 +32,11 @@ from pyg_mmrec.utils.words import word_vectors
 
 __all__ = [
     "NegativeSampler",
+    "NeighborPattern",
     "SparseOperator",
     "cooccurrence_operator",
     "csr_entries",
+    "degree_sensitive_pruning",
     "edge_scores",
     "edge_softmax",
     "edge_sum",

@@ -103,6 +103,18 @@ def check_share(**values: Any) -> None:
             raise ValueError(f"'{name}' must lie in [0, 1] (got {value})")
 
 
+def check_part(**values: Any) -> None:
+    """Refuses what is no number from 0 to below 1.
+
+    Raises:
+        ValueError: About the first that is refused.
+    """
+    check_number(**values)
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"'{name}' must lie in [0, 1) (got {value})")
+
+
 def check_flag(**values: Any) -> None:
     """Refuses what is neither True nor False.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -68,7 +69,7 @@ def normalized_weight(
     raise ValueError(f"'normalization' must be 'sym', 'row' or 'none' (got {normalization!r})")
 
 
-def _compress(row: Tensor, col: Tensor, weight: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+def compress(row: Tensor, col: Tensor, weight: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """COO to CSR with sorted columns; 32-bit indices wherever they fit."""
     perm = (row * shape[1] + col).argsort()
     dtype = torch.int32 if max(*shape, row.numel()) < 2**31 else torch.int64
@@ -136,7 +137,7 @@ class SparseOperator:
         if weight.shape != src.shape:
             raise ValueError(f"'edge_weight' must have shape {tuple(src.shape)} (got {tuple(weight.shape)})")
         shape = (num_dst, num_src)
-        return cls(*_compress(dst, src, weight, shape), *_compress(src, dst, weight, shape[::-1]), shape)
+        return cls(*compress(dst, src, weight, shape), *compress(src, dst, weight, shape[::-1]), shape)
 
     def t(self) -> SparseOperator:
         """The transposed operator, always the same one; shares all tensors."""
@@ -359,20 +360,32 @@ def interaction_operator(data: HeteroData) -> SparseOperator:
     return SparseOperator.from_edge_index(edge_index, weight, num_src=num_users, num_dst=num_items)
 
 
-def similarity_operators(data: HeteroData, node_type: str = ITEM) -> dict[str, SparseOperator]:
+def similarity_operators(
+    data: HeteroData, node_type: str = ITEM, names: Sequence[str] | None = None
+) -> dict[str, SparseOperator]:
     """The modal kNN graphs of a node type as square operators, by modality.
 
     Each row of an operator holds the weights of a node's neighbours.
 
+    Args:
+        data: The graph.
+        node_type: ``'item'`` (default) or ``'user'``.
+        names: The modalities that must have a graph, and no others (default: any).
+
     Raises:
-        ValueError: If the data has no such graph, or its edges do not fit the nodes.
+        ValueError: If the data has no such graph or those of other modalities, or its edges do not fit the nodes.
     """
-    names = similar_modalities(data, node_type)
-    if not names:
+    found = similar_modalities(data, node_type)
+    if not found:
         raise ValueError(
             f"the data has no {node_type}-{node_type} graph: apply pyg_mmrec.transforms.ModalKNNGraph to it first"
         )
-    return {name: _square_operator(data, similar(node_type, name)) for name in names}
+    if names is not None and sorted(names) != found:
+        raise ValueError(
+            f"the model needs an {node_type}-{node_type} graph for each modality of its features, {sorted(names)} "
+            f"(got graphs of {found})"
+        )
+    return {name: _square_operator(data, similar(node_type, name)) for name in found}
 
 
 def cooccurrence_operator(data: HeteroData) -> SparseOperator:

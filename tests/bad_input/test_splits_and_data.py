@@ -22,8 +22,10 @@ from pyg_mmrec.models import (
     ABAE,
     BPRMF,
     FREEDOM,
+    LATTICE,
     MDR,
     MGCN,
+    MICRO,
     MMIL,
     SEA,
     DINPlus,
@@ -48,6 +50,8 @@ EVALUATOR = Evaluator(["recall@3"])
 SMALL: dict[type[Recommender], dict[str, Any]] = {
     SEA: {"estimator_steps": 2},
     WithSEA: {"estimator_steps": 2},
+    LATTICE: {"num_neighbors": 3},
+    MICRO: {"num_neighbors": 3},
     ABAE: {"num_parts": 2},
     DINPlus: {"num_parts": 2},
     MDR: {"layout": {"modalities": {"block": ["image", "text"]}, "num_black_box": 1}},
@@ -184,7 +188,7 @@ def test_one_modality_where_two_are_needed(cls: type[Recommender], views: Views)
         build(cls, views[0])
 
 
-@pytest.mark.parametrize("cls", [FREEDOM, MGCN, MMIL, SEA, DRepMRec])
+@pytest.mark.parametrize("cls", [FREEDOM, MGCN, LATTICE, MICRO, MMIL, SEA, DRepMRec])
 def test_item_graphs_that_are_missing(cls: type[Recommender], views: Views) -> None:
     for name in ("image", "text"):
         del views[0][similar("item", name)]

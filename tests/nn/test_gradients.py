@@ -182,6 +182,7 @@ LOSSES: dict[str, list[Callable[[], None]]] = {
     },
     "further negatives": [lambda: further_negatives(0.02), lambda: further_negatives(0.2)],
     "cross_modal_contrast": [lambda: modal_contrast(False), lambda: modal_contrast(True)],
+    "grace_loss": [lambda temperature=t: info_nce("grace_loss", temperature, None) for t in (0.02, 0.5)],
     "negative_distance": [lambda: distance(True), lambda: distance(False)],
     "intent_contrast": [lambda: intents(loss.intent_contrast, 2)],
     "intent_kl": [lambda of=of: assignments(of) for of in ("users", "batch")],
@@ -396,6 +397,9 @@ MODELS: dict[str, list[dict[str, Any]]] = {
     "LightGCN": [
         {"num_layers": layers, "l2_form": form, "l2_weight": 0.5} for layers in (0, 2) for form in ("squared", "norm")
     ],
+    "LayerGCN": [
+        {"num_layers": layers, "l2_form": form, "l2_weight": 0.5} for layers, form in ((1, "norm"), (3, "squared"))
+    ],
     "WideDeep": [{"mlp_channels": 4, "num_layers": 2}],
     "PNN": [{"product": product, "mlp_channels": 3, "num_layers": 2} for product in ("inner", "outer")],
     "DeepFM": [{"mlp_channels": 3, "num_layers": 2, "dropout": 0.4}, {"mlp_channels": 3, "num_layers": 1}],
@@ -430,6 +434,14 @@ MODELS: dict[str, list[dict[str, Any]]] = {
     "MMGCL": [
         {"contrast_weight": 0.5, "l2_weight": 0.5},
         {"contrast_weight": 0.5, "l2_form": "norm", "challenging_negatives": False, "masking": 0.0, "num_layers": 1},
+    ],
+    "LATTICE": [
+        {"num_neighbors": 3, "l2_weight": 0.5},
+        {"num_neighbors": 2, "frozen_weight": 0.0, "num_layers": 0, "num_item_layers": 2, "l2_form": "norm"},
+    ],
+    "MICRO": [
+        {"num_neighbors": 3, "contrast_weight": 0.5, "l2_weight": 0.5},
+        {"num_neighbors": 2, "frozen_weight": 0.0, "num_layers": 0, "num_item_layers": 2, "l2_form": "norm"},
     ],
     "DRepMRec": [
         {"intra_weight": 0.5, "inter_weight": 0.5, "sss_weight": 0.5, "l2_weight": 0.5},
@@ -534,6 +546,7 @@ def test_everything_is_checked() -> None:
     layers = {"FilterGate", "ModalProjection", "SeparateLearning", "XavierEmbedding", "composed_linear"}
     in_models = {"BehaviorModalAlignment", "IntentAttention", "MultiIntentExtractor", "SoftIntents"}
     in_models |= {"AspectBranch", "DeepInterest", "DisentangledFusion", "FeatureVAE", "ImageVAE"}
+    in_models |= {"LatentGraph", "LatentStructure", "ViewAttention"}
     in_models |= {"OneHotFields", "PairMLP", "pair_products", "score_pairs"}
     without_weights = {
         "AttributeLayout",

@@ -13,6 +13,7 @@ from pyg_mmrec.nn.loss import (
     contrast,
     cross_modal_contrast,
     embedding_l2,
+    grace_loss,
     info_nce,
     negative_distance,
     solosim_loss,
@@ -273,6 +274,21 @@ def test_cross_modal_contrast_without_rows_or_pairs() -> None:
             ValueError, match=rf"^'views' must hold two modalities or more \(got {''.join(names) or 'none'}\)$"
         ):
             cross_modal_contrast({name: views[name] for name in names})
+
+
+def test_grace_equals_its_equation() -> None:
+    one, other, total = normal(5, 3), normal(5, 3, seed=1), 0.0
+    u, v = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (one.numpy(), other.numpy()))
+    for x, y in ((u, v), (v, u)):
+        for b in range(5):
+            between = [math.exp(x[b] @ y[c] / 0.3) for c in range(5)]
+            within = [math.exp(x[b] @ x[c] / 0.3) for c in range(5) if c != b]
+            total -= math.log(between[b] / (sum(between) + sum(within)))
+    assert grace_loss(one, other, 0.3).item() == pytest.approx(total / 10, rel=1e-12)
+    assert grace_loss(one, other) == pytest.approx(grace_loss(other, one).item())
+    assert grace_loss(one[:1], other[:1]).item() == pytest.approx(0, abs=1e-12)
+    with pytest.raises(ValueError, match=r"^'anchor' has no rows to contrast$"):
+        grace_loss(one[:0], other[:0])
 
 
 def test_solosim_equals_its_equation() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.nn import FilterGate, ModalProjection, XavierEmbedding
+from pyg_mmrec.nn import FilterGate, ModalProjection, ViewAttention, XavierEmbedding
 
 
 @pytest.fixture
@@ -53,6 +53,21 @@ def test_gate_is_drawn_anew() -> None:
     torch.manual_seed(0)
     gate.reset_parameters()
     assert torch.equal(gate.lin.weight, before)
+
+
+def test_attention_equals_its_equation() -> None:
+    torch.manual_seed(0)
+    attention, views = ViewAttention(3), torch.randn(5, 2, 3)
+    attention.reset_parameters()
+    first, _, last = attention
+    assert first.bias.abs().sum() == 0
+    with torch.no_grad():
+        first.bias.uniform_(-1, 1)
+    hidden = np.tanh(views.numpy() @ first.weight.detach().numpy().T + first.bias.detach().numpy())
+    weight = np.exp(hidden @ last.weight.detach().numpy().T)
+    expected = (weight / weight.sum(1, keepdims=True) * views.numpy()).sum(1)
+    np.testing.assert_allclose(attention(views).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(attention(views[:, :1]), views[:, 0])
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -3,7 +3,7 @@
 from pyg_mmrec.nn.loss.bce import bce_loss
 from pyg_mmrec.nn.loss.bpr import bpr_loss
 from pyg_mmrec.nn.loss.club import CLUB
-from pyg_mmrec.nn.loss.contrast import info_nce, solosim_loss, symmetric_info_nce
+from pyg_mmrec.nn.loss.contrast import grace_loss, info_nce, solosim_loss, symmetric_info_nce
 from pyg_mmrec.nn.loss.cross_modal import cross_modal_contrast
 from pyg_mmrec.nn.loss.disentangled import aspect_loss, gaussian_kl, orthogonality_loss, reconstruction_loss
 from pyg_mmrec.nn.loss.distance import negative_distance
@@ -19,6 +19,7 @@ __all__ = [
     "cross_modal_contrast",
     "embedding_l2",
     "gaussian_kl",
+    "grace_loss",
     "info_nce",
     "intent_contrast",
     "intent_kl",

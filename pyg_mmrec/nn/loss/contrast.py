@@ -91,6 +91,36 @@ def symmetric_info_nce(one: Tensor, other: Tensor, temperature: float = 0.2, ind
     return (info_nce(one, other, temperature, index) + info_nce(other, one, temperature, index)) / 2
 
 
+def grace_loss(one: Tensor, other: Tensor, temperature: float = 0.5) -> Tensor:
+    r"""Contrast of two views with negatives from both, in either direction, averaged.
+
+    From `"Deep Graph Contrastive Representation Learning" <https://arxiv.org/abs/2006.04131>`_ (Eq. 1 and 2):
+
+    .. math::
+        \ell(\mathbf{u}_b, \mathbf{v}_b) = -\ln \frac{e^{\cos(\mathbf{u}_b, \mathbf{v}_b) / \tau}}{
+        \sum_{c} e^{\cos(\mathbf{u}_b, \mathbf{v}_c) / \tau}
+        + \sum_{c \neq b} e^{\cos(\mathbf{u}_b, \mathbf{u}_c) / \tau}}, \qquad
+        \mathcal{L} = \frac{1}{2B} \sum_b \big( \ell(\mathbf{u}_b, \mathbf{v}_b)
+        + \ell(\mathbf{v}_b, \mathbf{u}_b) \big)
+
+    It is :func:`info_nce` of both views stacked, where the two rows of a thing are not each other's negatives.
+
+    Args:
+        one: ``[batch_size, channels]``.
+        other: ``[batch_size, channels]``, row b shows the same thing as row b of ``one``.
+        temperature: :math:`\tau` (default: 0.5, MICRO's).
+
+    Raises:
+        ValueError: As :func:`info_nce`.
+
+    Example:
+        >>> grace_loss(torch.eye(2), torch.eye(2), temperature=1.0)
+        tensor(0.5514)
+    """
+    thing = torch.arange(one.size(0), device=one.device).repeat(2)
+    return info_nce(torch.cat([one, other]), torch.cat([other, one]), temperature, thing)
+
+
 def solosim_loss(anchor: Tensor, positive: Tensor, temperature: float = 0.2) -> Tensor:
     r"""SoloSimLoss: aligns two modalities of the same items, in one direction.
 
