@@ -13,8 +13,9 @@ from torch_geometric.data import HeteroData
 from pyg_mmrec.nn.projection import ModalProjection
 from pyg_mmrec.typing import ITEM, EdgeType
 from pyg_mmrec.utils import (
-    NeighborPattern,
     SparseOperator,
+    edge_scores,
+    edge_sum,
     item_features,
     knn,
     modality_masks,
@@ -23,8 +24,8 @@ from pyg_mmrec.utils import (
 )
 from pyg_mmrec.utils.checks import check_int, check_part
 
-#: Key under which :meth:`LatentStructure.with_neighbors` keeps a pattern on an edge store.
-PATTERN = "pattern"
+#: Key under which :meth:`LatentStructure.with_neighbors` keeps the neighbours on an edge store.
+NEIGHBORS = "neighbors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,21 +36,21 @@ class LatentGraph:
 
     Attributes:
         frozen: The graph of the raw features.
-        learned: Who is whose neighbour in the learned graph.
+        learned: Who is whose neighbour in the learned graph; its own weights are not read.
         weight: ``[num_edges]`` similarities of these neighbours.
         scale: ``[num_nodes, 1]``, one over the root of the sum of each node's similarities.
         frozen_weight: :math:`\lambda`.
     """
 
     frozen: SparseOperator
-    learned: NeighborPattern
+    learned: SparseOperator
     weight: Tensor
     scale: Tensor
     frozen_weight: float
 
     def __matmul__(self, x: Tensor) -> Tensor:
         """Weighted sums of ``[num_nodes, channels]`` features over each node's neighbours."""
-        learned = self.scale * self.learned.weighted_sums(self.weight, self.scale * x)
+        learned = self.scale * edge_sum(self.learned, self.weight, self.scale * x)
         return self.frozen_weight * (self.frozen @ x) + (1 - self.frozen_weight) * learned
 
 
@@ -138,7 +139,7 @@ class LatentStructure(torch.nn.Module):
         kept = self.neighbors if bool((self.neighbors >= 0).any()) else self.find_neighbors(data)
         view = copy.copy(data)
         for name, index in zip(self.projection.in_channels, kept, strict=True):
-            view[_latent(name)][PATTERN] = NeighborPattern.from_neighbors(index)
+            view[_latent(name)][NEIGHBORS] = _operator(index)
         return view
 
     def forward(self, data: HeteroData) -> dict[str, LatentGraph]:
@@ -149,18 +150,25 @@ class LatentStructure(torch.nn.Module):
         graphs = {}
         for name, z in projected.items():
             unit = F.normalize(z, dim=-1)
-            weight = patterns[name].inner_products(unit, unit).relu()
-            degree = patterns[name].weighted_sums(weight, weight.new_ones(z.size(0), 1))
+            weight = edge_scores(patterns[name], unit, unit).relu()
+            degree = edge_sum(patterns[name], weight, weight.new_ones(z.size(0), 1))
             scale = torch.where(degree > 0, degree, 1.0).rsqrt()
             graphs[name] = LatentGraph(frozen[name], patterns[name], weight, scale, self.frozen_weight)
         return graphs
 
-    def _patterns(self, data: HeteroData, projected: dict[str, Tensor]) -> dict[str, NeighborPattern]:
+    def _patterns(self, data: HeteroData, projected: dict[str, Tensor]) -> dict[str, SparseOperator]:
         if all(_latent(name) in data.edge_types for name in projected):
-            return {name: data[_latent(name)][PATTERN] for name in projected}
+            return {name: data[_latent(name)][NEIGHBORS] for name in projected}
         found = self.find_neighbors(data, projected)
-        return {name: NeighborPattern.from_neighbors(index) for name, index in zip(projected, found, strict=True)}
+        return {name: _operator(index) for name, index in zip(projected, found, strict=True)}
 
 
 def _latent(name: str) -> EdgeType:
     return (ITEM, f"latent_{name}", ITEM)
+
+
+def _operator(index: Tensor) -> SparseOperator:
+    """From ``[num_items, k]`` neighbours, -1 where an item has fewer."""
+    item, place = (index >= 0).nonzero().unbind(1)
+    edge_index = torch.stack([index[item, place], item])
+    return SparseOperator.from_edge_index(edge_index, num_src=index.size(0), num_dst=index.size(0))

@@ -12,7 +12,6 @@ from pyg_mmrec.utils.hetero import (
 )
 from pyg_mmrec.utils.knn import knn, usable_rows
 from pyg_mmrec.utils.negatives import NegativeSampler
-from pyg_mmrec.utils.pattern import NeighborPattern
 from pyg_mmrec.utils.pruning import degree_sensitive_pruning
 from pyg_mmrec.utils.ranking import csr_entries, rank_items, seen_items
 from pyg_mmrec.utils.rows import take_rows, triplet_scores
@@ -32,7 +31,6 @@ from pyg_mmrec.utils.words import word_vectors
 
 __all__ = [
     "NegativeSampler",
-    "NeighborPattern",
     "SparseOperator",
     "cooccurrence_operator",
     "csr_entries",

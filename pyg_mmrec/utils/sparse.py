@@ -69,7 +69,7 @@ def normalized_weight(
     raise ValueError(f"'normalization' must be 'sym', 'row' or 'none' (got {normalization!r})")
 
 
-def compress(row: Tensor, col: Tensor, weight: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+def _compress(row: Tensor, col: Tensor, weight: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """COO to CSR with sorted columns; 32-bit indices wherever they fit."""
     perm = (row * shape[1] + col).argsort()
     dtype = torch.int32 if max(*shape, row.numel()) < 2**31 else torch.int64
@@ -137,7 +137,7 @@ class SparseOperator:
         if weight.shape != src.shape:
             raise ValueError(f"'edge_weight' must have shape {tuple(src.shape)} (got {tuple(weight.shape)})")
         shape = (num_dst, num_src)
-        return cls(*compress(dst, src, weight, shape), *compress(src, dst, weight, shape[::-1]), shape)
+        return cls(*_compress(dst, src, weight, shape), *_compress(src, dst, weight, shape[::-1]), shape)
 
     def t(self) -> SparseOperator:
         """The transposed operator, always the same one; shares all tensors."""

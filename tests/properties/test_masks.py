@@ -119,7 +119,7 @@ def test_models_do_not_read_what_is_missing(data: HeteroData, seed: int) -> None
     user, item = data[INTERACTS].edge_index
     batch = Triplets(user, item, item.flip(0))
     plain = (VBPR, MMGCN, GRCN, DualGNN, BM3, FREEDOM, MGCN, LGMRec, SLMRec, MMGCL, DRepMRec)
-    cases: dict[type[Recommender], dict[str, Any]] = {cls: {} for cls in plain}
+    cases: dict[type[Recommender], dict[str, object]] = {cls: {} for cls in plain}
     cases[LATTICE] = cases[MICRO] = {"num_neighbors": 1}
     cases[SEA] = {"alignment": None, "estimator_steps": 2}
     for cls, init_args in cases.items():
