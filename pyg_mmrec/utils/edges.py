@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
@@ -92,9 +93,10 @@ def _scores(graph: SparseOperator, dst: Tensor, src: Tensor) -> Tensor:
 
 
 def _sums(graph: SparseOperator, weight: Tensor, src: Tensor) -> Tensor:
-    matrix = torch.sparse_csr_tensor(graph.rowptr, graph.col, weight, graph.shape, check_invariants=False)
-    out: Tensor = matrix @ src
-    return out
+    # On a CPU five times as fast as a CSR product.
+    return F.embedding_bag(
+        graph.col, src, graph.rowptr, mode="sum", per_sample_weights=weight, include_last_offset=True
+    )
 
 
 class _EdgeScores(torch.autograd.Function):
