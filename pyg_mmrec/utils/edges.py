@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from pyg_mmrec.utils.sparse import SparseOperator
+from pyg_mmrec.utils.sparse import SparseOperator, weighted_sums
 
 
 def edge_scores(graph: SparseOperator, dst: Tensor, src: Tensor) -> Tensor:
@@ -92,13 +91,6 @@ def _scores(graph: SparseOperator, dst: Tensor, src: Tensor) -> Tensor:
     return out
 
 
-def _sums(graph: SparseOperator, weight: Tensor, src: Tensor) -> Tensor:
-    # On a CPU five times as fast as a CSR product.
-    return F.embedding_bag(
-        graph.col, src, graph.rowptr, mode="sum", per_sample_weights=weight, include_last_offset=True
-    )
-
-
 class _EdgeScores(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, dst: Tensor, src: Tensor, graph: SparseOperator) -> Tensor:
@@ -111,7 +103,7 @@ class _EdgeScores(torch.autograd.Function):
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         (dst, src), graph = ctx.saved_tensors, ctx.graph  # type: ignore[attr-defined]
         grad = grads[0].contiguous()
-        return _sums(graph, grad, src), _sums(graph.t(), grad[graph.transposition], dst), None
+        return weighted_sums(graph, grad, src), weighted_sums(graph.t(), grad[graph.transposition], dst), None
 
 
 class _EdgeSum(torch.autograd.Function):
@@ -119,11 +111,11 @@ class _EdgeSum(torch.autograd.Function):
     def forward(ctx: FunctionCtx, weight: Tensor, src: Tensor, graph: SparseOperator) -> Tensor:
         ctx.save_for_backward(weight, src)
         ctx.graph = graph  # type: ignore[attr-defined]
-        return _sums(graph, weight, src)
+        return weighted_sums(graph, weight, src)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         (weight, src), graph = ctx.saved_tensors, ctx.graph  # type: ignore[attr-defined]
         grad = grads[0].contiguous()
-        return _scores(graph, grad, src), _sums(graph.t(), weight[graph.transposition], grad), None
+        return _scores(graph, grad, src), weighted_sums(graph.t(), weight[graph.transposition], grad), None

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch_geometric.data import HeteroData
@@ -254,13 +255,41 @@ class SparseOperator:
         return f"{type(self).__name__}(shape={self.shape}, num_edges={self.num_edges})"
 
 
+def weighted_sums(operator: SparseOperator, weight: Tensor, x: Tensor) -> Tensor:
+    """The product of a matrix in the places of an operator with dense features, without gradients.
+
+    On a CPU the sums are those of an embedding bag, which are several times as fast as CSR products and, like these,
+    the same for any number of threads.
+
+    Args:
+        operator: Where the weights are.
+        weight: ``[num_edges]``, in the order of ``operator.col``.
+        x: ``[num_src, channels]``.
+
+    Returns:
+        ``[num_dst, channels]``.
+    """
+    weight = weight.to(x.dtype)
+    if x.device.type == "cpu" and x.dtype == torch.float32 and x.dim() == 2:
+        return F.embedding_bag(
+            operator.col,
+            x.contiguous(),
+            operator.rowptr,
+            mode="sum",
+            per_sample_weights=weight,
+            include_last_offset=True,
+        )
+    matrix = torch.sparse_csr_tensor(operator.rowptr, operator.col, weight, operator.shape, check_invariants=False)
+    return matrix @ x
+
+
 class _StoredTransposeProduct(torch.autograd.Function):
     """``A @ x`` whose backward pass is ``A.t() @ grad``."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, operator: SparseOperator) -> Tensor:
         ctx.operator = operator  # type: ignore[attr-defined]
-        return operator._csr(x.dtype) @ x
+        return weighted_sums(operator, operator.value, x)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
@@ -295,8 +324,8 @@ def layer_mean(operator: SparseOperator, src: Tensor, dst: Tensor, num_layers: i
     r"""Mean of layers 0 to L of propagation back and forth over a bipartite graph, in one differentiable step.
 
     With :math:`\mathbf{A}` the symmetric block matrix of the operator and its transpose, evaluates
-    :math:`\frac{1}{L+1} \sum_{l=0}^{L} \mathbf{A}^l \mathbf{x}` by Horner's rule, each layer one product that adds
-    into a copy of the scaled input. The matrix is its own transpose, so the backward pass is the same function of the
+    :math:`\frac{1}{L+1} \sum_{l=0}^{L} \mathbf{A}^l \mathbf{x}` by Horner's rule, each layer one product to which the
+    scaled input is added. The matrix is its own transpose, so the backward pass is the same function of the
     incoming gradients.
 
     Args:
@@ -325,11 +354,14 @@ class _LayerMean(torch.autograd.Function):
         ctx: FunctionCtx, src: Tensor, dst: Tensor, operator: SparseOperator, num_layers: int
     ) -> tuple[Tensor, Tensor]:
         ctx.operator, ctx.num_layers = operator, num_layers  # type: ignore[attr-defined]
-        to_dst, to_src = operator._csr(dst.dtype), operator.t()._csr(src.dtype)
+        back = operator.t()
         src, dst = src / (num_layers + 1), dst / (num_layers + 1)
         src_sum, dst_sum = src, dst
         for _ in range(num_layers):
-            src_sum, dst_sum = torch.addmm(src, to_src, dst_sum), torch.addmm(dst, to_dst, src_sum)
+            src_sum, dst_sum = (
+                weighted_sums(back, back.value, dst_sum).add_(src),
+                weighted_sums(operator, operator.value, src_sum).add_(dst),
+            )
         return src_sum, dst_sum
 
     @staticmethod
