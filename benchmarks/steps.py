@@ -53,6 +53,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     """Writes and prints measured rows with where and when they were measured."""
     table["threads"], table["torch"] = torch.get_num_threads(), torch.__version__
     table["machine"], table["date"] = platform.machine(), datetime.date.today().isoformat()
+    path.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(path, index=False)
     print(table.to_string(index=False))
 
