@@ -42,6 +42,14 @@ knows the planted preferences the ceiling. In the last row the standard errors a
     python benchmarks/shop.py
 """
 
+MODELS = """
+An epoch of the baselines on graphs at these sizes: what comes before the first batch (a graph that is pruned or
+searched anew) and 58 steps, with frozen features and default arguments. {threads} threads, torch {torch}, {machine},
+{date}:
+
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/models_speed.py
+"""
+
 SEA = """
 ## SEA
 
@@ -155,6 +163,25 @@ def speed() -> str:
     return f"{SPEED.format(**facts)}\n{markdown(rows, header)}"
 
 
+def models() -> str:
+    """Epochs of the baselines on graphs."""
+    table = pd.read_csv(FOLDER / "results" / "models_speed.csv")
+    rows = [
+        [
+            row["model"],
+            f"{row['epoch_seconds']:.1f} s",
+            f"{row['before_seconds']:.2f} s",
+            f"{1000 * row['seconds']:.0f} ms",
+            f"{1000 * row['cpu_seconds']:.0f} ms",
+            f"{row['peak_gib']:.2f} GiB",
+        ]
+        for _, row in table.iterrows()
+    ]
+    facts = table.iloc[0][["threads", "torch", "machine", "date"]].to_dict()
+    header = ["model", "epoch", "before the first batch", "step", "CPU", "peak memory"]
+    return f"{MODELS.format(**facts)}\n{markdown(rows, header)}"
+
+
 def sea() -> str:
     """SEA's step, its gain on the shops and what its parts hold."""
     step = pd.read_csv(FOLDER / "results" / "sea_speed.csv")
@@ -238,7 +265,7 @@ def mmil() -> str:
 def main() -> None:
     """Writes the page."""
     (FOLDER.parent / "docs" / "benchmarks.md").write_text(
-        accuracy() + shop() + speed() + sea() + drepmrec() + mmil(), encoding="utf-8"
+        accuracy() + shop() + speed() + models() + sea() + drepmrec() + mmil(), encoding="utf-8"
     )
 
 

@@ -28,7 +28,7 @@ from pyg_mmrec.utils.checks import (
     check_flag,
     check_int,
     check_not_negative,
-    check_number,
+    check_part,
     check_positive,
 )
 
@@ -104,10 +104,7 @@ class MMGCL(Recommender):
             raise ValueError("'in_channels' names no modality: MMGCL needs item features x_<modality>")
         check_int(1, hidden_channels=hidden_channels)
         check_int(0, num_layers=num_layers)
-        for name, share in (("edge_dropout", edge_dropout), ("masking", masking)):
-            check_number(**{name: share})
-            if not 0 <= share < 1:
-                raise ValueError(f"'{name}' must lie in [0, 1) (got {share})")
+        check_part(edge_dropout=edge_dropout, masking=masking)
         check_flag(challenging_negatives=challenging_negatives)
         check_not_negative(contrast_weight=contrast_weight, l2_weight=l2_weight)
         check_positive(temperature=temperature)

@@ -21,7 +21,7 @@ from pyg_mmrec.utils.checks import (
     check_choice,
     check_int,
     check_not_negative,
-    check_number,
+    check_part,
     check_positive,
 )
 
@@ -99,9 +99,7 @@ class SLMRec(Recommender):
         check_choice(("fac", "fd", "fm"), task=task)
         check_not_negative(contrast_weight=contrast_weight, l2_weight=l2_weight)
         check_positive(temperature=temperature)
-        check_number(dropout=dropout)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"'dropout' must lie in [0, 1) (got {dropout})")
+        check_part(dropout=dropout)
         check_choice(("squared", "norm"), l2_form=l2_form)
         self.in_channels = dict(in_channels)
         self.hidden_channels = hidden_channels
