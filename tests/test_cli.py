@@ -293,7 +293,7 @@ def test_a_stop_before_training_is_one_line(
     monkeypatch.setattr("pyg_mmrec.cli.commands.compare", stop)
     monkeypatch.setattr("pyg_mmrec.cli.commands.prepare", stop)
     assert failure("train", "--model", "BPRMF", *data, "--run_dir", tmp_path) == "stopped"
-    assert failure("compare", *data) == "stopped"
+    assert failure("compare", *data, "--models", "BPRMF") == "stopped"
 
 
 # evaluate, recommend
@@ -597,6 +597,7 @@ BAD = [
     ("recommend {run} --users -1", "'users' must lie in 0..59 (got -1..-1)"),
     ("recommend {run} --k 41", "'k' must lie in 1..40, the number of items (got 41)"),
     ("recommend {run} --k 0", "'k' must lie in 1..40, the number of items (got 0)"),
+    ("compare {data}", "--models is missing: name the models to compare, such as --models LightGCN FREEDOM"),
     ("compare {data} --models BPRMF BPRMF", "candidates must have different names"),
     ("compare {data} --models BPRMF --seeds 1 1", "'seeds' must differ (got 1, 1)"),
     ("compare {data} --models BPRMF --show recall@5", "--show recall@5 is not evaluated: name it in --evaluator"),

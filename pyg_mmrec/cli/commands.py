@@ -138,10 +138,10 @@ def _recommend_parser() -> Parser:
 
 def _compare_parser() -> Parser:
     parser = Parser(
-        usage="pyg-mmrec compare --dataset NAME [--models NAME ...] [--config FILE] [options]",
+        usage="pyg-mmrec compare --dataset NAME --models NAME ... [--config FILE] [options]",
         description="Train several models with several seeds on one split; mean and deviation of test metrics.",
     )
-    parser.add_argument("--models", type=str, nargs="+", default=list(MODELS), help="Names of models.")
+    parser.add_argument("--models", type=str, nargs="+", default=[], help="Names of models.")
     parser.add_argument(
         "--init_args",
         type=dict[str, dict[str, Any]],
@@ -301,6 +301,8 @@ def _recommend(parser: Parser, parsed: Namespace) -> None:
 
 def _compare(parser: Parser, parsed: Namespace) -> None:
     _check_output(parsed.output)
+    if not parsed.models:
+        fail("--models is missing: name the models to compare, such as --models LightGCN FREEDOM")
     candidates = _candidates(parsed.models, parsed.init_args)
     config = parser.instantiate(parsed)
     for name in parsed.show:
