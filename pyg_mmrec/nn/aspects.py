@@ -10,6 +10,7 @@ from torch import Tensor
 from pyg_mmrec.nn.loss.disentangled import aspect_loss
 from pyg_mmrec.nn.standardize import Standardize
 from pyg_mmrec.nn.vae import Code
+from pyg_mmrec.utils import SparseOperator, edge_scores, edge_softmax, edge_sum
 from pyg_mmrec.utils.checks import check_flag, check_int
 
 #: Rows that k-means reads at most.
@@ -132,18 +133,21 @@ class AspectBranch(torch.nn.Module):
         """``[num_items, word_channels]`` t (Eq. 2), or the features; zeros for a text without words."""
         if self.word is None or self.attention is None:
             return x
-        word, real = F.embedding(x, self.word), (x > 0).unsqueeze(-1)  # [n, T, e], [n, T, 1]
-        mean = self.mean_word(x)
-        logits = word @ (mean @ self.attention.t()).unsqueeze(-1)  # [n, T, 1]
-        logits = logits.masked_fill(~real, torch.finfo(logits.dtype).min)
-        return (torch.where(real, logits.softmax(1), 0) * word).sum(1)
+        words = self._words(x)
+        mean = words.mean() @ self.word
+        weight = edge_softmax(words, edge_scores(words, mean @ self.attention.t(), self.word))
+        return edge_sum(words, weight, self.word)
 
     def mean_word(self, x: Tensor) -> Tensor:
         """``[num_items, word_channels]`` mean word vectors, or the features: what a negative text is (Eq. 15)."""
-        if self.word is None:
-            return x
-        real = (x > 0).unsqueeze(-1)
-        return (F.embedding(x, self.word) * real).sum(1) / real.sum(1).clamp_min(1)
+        return x if self.word is None else self._words(x).mean() @ self.word
+
+    def _words(self, x: Tensor) -> SparseOperator:
+        """Which words are in which text: nothing is computed for padding, and no vector is copied for each word."""
+        assert self.word is not None
+        text, place = (x > 0).nonzero().unbind(1)
+        edge_index = torch.stack([x[text, place], text])
+        return SparseOperator.from_edge_index(edge_index, num_src=self.word.size(0), num_dst=x.size(0))
 
     def rebuilt(self, part: Tensor) -> tuple[Tensor, Tensor]:
         """``[num_items, num_parts]`` weights p and ``[num_items, word_channels]`` texts t' of parts (Eq. 14)."""

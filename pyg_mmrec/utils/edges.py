@@ -100,10 +100,14 @@ class _EdgeScores(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (dst, src), graph = ctx.saved_tensors, ctx.graph  # type: ignore[attr-defined]
-        grad = grads[0].contiguous()
-        return weighted_sums(graph, grad, src), weighted_sums(graph.t(), grad[graph.transposition], dst), None
+        grad, (to_dst, to_src, _) = grads[0].contiguous(), ctx.needs_input_grad  # type: ignore[attr-defined]
+        return (
+            weighted_sums(graph, grad, src) if to_dst else None,
+            weighted_sums(graph.t(), grad[graph.transposition], dst) if to_src else None,
+            None,
+        )
 
 
 class _EdgeSum(torch.autograd.Function):
@@ -115,7 +119,11 @@ class _EdgeSum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (weight, src), graph = ctx.saved_tensors, ctx.graph  # type: ignore[attr-defined]
-        grad = grads[0].contiguous()
-        return _scores(graph, grad, src), weighted_sums(graph.t(), weight[graph.transposition], grad), None
+        grad, (to_weight, to_src, _) = grads[0].contiguous(), ctx.needs_input_grad  # type: ignore[attr-defined]
+        return (
+            _scores(graph, grad, src) if to_weight else None,
+            weighted_sums(graph.t(), weight[graph.transposition], grad) if to_src else None,
+            None,
+        )
