@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 import pyg_mmrec
-from pyg_mmrec.benchmark import prepare
+from pyg_mmrec.benchmark import prepare, runner
 from pyg_mmrec.cli import main
 from pyg_mmrec.datasets import AttributeShop
 from pyg_mmrec.loader import TripletLoader
@@ -374,6 +374,33 @@ def test_compare_prints_a_table_and_writes_a_row_for_each_run(
     cells = {line.split()[0]: line for line in out[1:]}
     assert f"{runs['test_recall@20'][0]:.4f}" in cells["Popularity"]
     assert f"{freedom.mean():.4f} ± {freedom.std():.4f}" in cells["FREEDOM"]
+
+
+def test_a_comparison_that_is_stopped_keeps_finished_runs(
+    data: list[str], short: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Any
+) -> None:
+    train, calls = runner.train_one, []
+
+    def second_stops(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return train(*args, **kwargs)
+
+    monkeypatch.setattr(runner, "train_one", second_stops)
+    flags = ["--models", "BPRMF", "--seeds", "3", "4", "--output", str(tmp_path / "runs.csv")]
+    assert failure("compare", *data, *short, *flags) == "stopped"
+    runs = pd.read_csv(tmp_path / "runs.csv")
+    assert runs[["model", "seed", "protocol"]].to_numpy().tolist() == [["BPRMF", 3, "random"]]
+    assert [path.name for path in tmp_path.iterdir()] == ["runs.csv"]
+
+
+def test_compare_writes_into_a_pipe(data: list[str], short: list[str]) -> None:
+    flags = ["--models", "BPRMF", "--seeds", "0", "1", "--output", "/dev/stdout"]
+    command = [sys.executable, "-m", "pyg_mmrec.cli", "compare", *data, *short, *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+    assert done.stdout.count("BPRMF,") == 2
+    assert done.stdout.count("model,seed,") == 1
 
 
 def test_compare_tests_all_pairs(data: list[str], short: list[str], command: Any) -> None:

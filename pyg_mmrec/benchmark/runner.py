@@ -85,7 +85,7 @@ def compare(
     views: Views,
     seeds: Sequence[int],
     *,
-    on_run: Callable[[Candidate, Recommender], None] | None = None,
+    on_run: Callable[[Candidate, Recommender, dict[str, Any]], None] | None = None,
     **trainer: Any,
 ) -> tuple[pd.DataFrame, dict[str, Recommender]]:
     """Trains every candidate with every seed on the same split.
@@ -96,7 +96,7 @@ def compare(
         candidates: What to compare; their names must differ.
         views: Train, validation and test view, with the modal graphs that the models read.
         seeds: The seeds.
-        on_run: Called after each run with the candidate and its model.
+        on_run: Called after each run with the candidate, its model and its row.
         trainer: Arguments of the :class:`~pyg_mmrec.training.Trainer`.
 
     Returns:
@@ -122,7 +122,7 @@ def compare(
             models.setdefault(candidate.name, model)
             rows.append(row)
             if on_run is not None:
-                on_run(candidate, model)
+                on_run(candidate, model, row)
             if not any(parameter.requires_grad for parameter in model.parameters()):
                 break
     return pd.DataFrame(rows), models

@@ -52,6 +52,7 @@ from pyg_mmrec.metrics import parse_metric
 from pyg_mmrec.metrics.ranking import ACCURACY
 from pyg_mmrec.models import Recommender
 from pyg_mmrec.training import RunFolder, Trainer
+from pyg_mmrec.training.checkpoint import write_atomically
 from pyg_mmrec.transforms import ModalKNNGraph, UserCooccurrence
 from pyg_mmrec.transforms.split import InteractionSplit
 from pyg_mmrec.typing import INTERACTS, ITEM
@@ -312,14 +313,19 @@ def _compare(parser: Parser, parsed: Namespace) -> None:
     views, protocol = _views(parsed, [candidate.model for candidate in candidates], config)
     config.evaluator.check(views[1])
     values: dict[str, list[pd.Series]] = {candidate.name: [] for candidate in candidates}
+    facts, rows, output = {"protocol": protocol, "split_hash": split_hash(views)}, [], Path(parsed.output)
 
-    def keep(candidate: Candidate, model: Recommender) -> None:
+    def keep(candidate: Candidate, model: Recommender, row: dict[str, Any]) -> None:
+        rows.append(row | facts)
+        if parsed.output and not _is_stream(output):  # after each run, so that a stop loses none that is finished
+            table = pd.DataFrame(rows)
+            write_atomically(output, lambda path: table.to_csv(path, index=False))
         if graded is not None:
             values[candidate.name].append(graded.by_user(model, views[2])[parsed.tests])
 
     runs, _ = compare(candidates, views, parsed.seeds, on_run=keep, **_trainer_args(config))
-    if parsed.output:
-        runs.assign(protocol=protocol, split_hash=split_hash(views)).to_csv(parsed.output, index=False)
+    if _is_stream(output):
+        pd.DataFrame(rows).to_csv(output, index=False)
     print(format_table(summarize(runs, parsed.show), parsed.show))
     if graded is not None:
         means = pd.DataFrame({name: pd.concat(parts, axis=1).mean(axis=1) for name, parts in values.items()})
@@ -402,6 +408,11 @@ def _check_split(run_dir: Path, views: Views) -> None:
     """Refuses other interactions than a run started with."""
     if split_hash(views) not in (run_dir / SPLIT).read_text(encoding="utf-8"):
         raise ValueError(f"the interactions or their split are not those of the run in '{run_dir}': start a new run")
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether a path is a terminal, a pipe or a device."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _check_output(path: str) -> None:
