@@ -33,7 +33,7 @@ from pyg_mmrec.utils import with_operators
 RESULTS = Path(__file__).parent / "results"
 BATCH, STEPS = 2048, 20
 MODELS = ["LightGCN", "LayerGCN", "MMGCN", "GRCN", "DualGNN", "BM3", "FREEDOM", "MGCN", "LATTICE", "MICRO", "LGMRec"]
-MODELS += ["SLMRec", "MMGCL"]
+MODELS += ["SLMRec", "MMGCL", "MMSSL"]
 
 
 def measure(name: str) -> dict[str, float]:

@@ -26,14 +26,19 @@ WARM_UP = 2
 
 def time_steps(model: Recommender, data: HeteroData, batches: Iterable[Triplets | Histories]) -> dict[str, float]:
     """Median wall and CPU seconds of a step, the steps' sum without the first two, and this process's peak memory."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+    auxiliary = list(model.auxiliary_parameters())
+    inner = {id(parameter) for parameter in auxiliary}
+    main = [parameter for parameter in model.parameters() if id(parameter) not in inner]
+    parts = [(model.auxiliary_loss, auxiliary), (model.loss, main)] if auxiliary else [(model.loss, main)]
+    optimizers = [(compute, torch.optim.Adam(part, lr=1e-4, fused=True)) for compute, part in parts]
     wall, cpu = [], []
     for batch in batches:
         start, cpu_start = time.perf_counter(), time.process_time()
-        loss = torch.stack(list(model.loss(data, batch).values())).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        for compute, optimizer in optimizers:
+            loss = torch.stack(list(compute(data, batch).values())).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
         wall.append(time.perf_counter() - start)
         cpu.append(time.process_time() - cpu_start)
     return {

@@ -21,6 +21,7 @@ from pyg_mmrec.models.micro import MICRO
 from pyg_mmrec.models.mmgcl import MMGCL
 from pyg_mmrec.models.mmgcn import MMGCN
 from pyg_mmrec.models.mmil import MMIL, Explanation
+from pyg_mmrec.models.mmssl import MMSSL
 from pyg_mmrec.models.pnn import PNN
 from pyg_mmrec.models.popularity import Popularity
 from pyg_mmrec.models.sea import SEA
@@ -43,6 +44,7 @@ __all__ = [
     "MMGCL",
     "MMGCN",
     "MMIL",
+    "MMSSL",
     "PNN",
     "SEA",
     "VBPR",

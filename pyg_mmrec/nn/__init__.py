@@ -1,9 +1,10 @@
 """Building blocks of the models."""
 
 from pyg_mmrec.nn.aspects import AspectBranch
-from pyg_mmrec.nn.attention import ViewAttention
+from pyg_mmrec.nn.attention import CrossModalAttention, ViewAttention
 from pyg_mmrec.nn.behavior_modal import BehaviorModalAlignment, default_modality_weights
 from pyg_mmrec.nn.composed import composed_linear
+from pyg_mmrec.nn.critic import Critic
 from pyg_mmrec.nn.embedding import XavierEmbedding
 from pyg_mmrec.nn.fusion import AttributeLayout, DisentangledFusion
 from pyg_mmrec.nn.gate import FilterGate
@@ -23,6 +24,8 @@ __all__ = [
     "BehaviorModalAlignment",
     "Code",
     "Contributions",
+    "Critic",
+    "CrossModalAttention",
     "DeepInterest",
     "DisentangledFusion",
     "FeatureVAE",

@@ -164,6 +164,16 @@ def further_negatives(temperature: float) -> None:
     check(lambda: loss.info_nce(anchor, positive, temperature, index, negative), anchor, positive, negative)
 
 
+def slopes() -> None:
+    weight, top, real, fake = rows(3, 4), rows(4), rows(5, 3), rows(2, 5, 3)
+
+    def penalty() -> Tensor:
+        torch.manual_seed(3)  # the places between real and generated rows
+        return loss.gradient_penalty(lambda x: torch.tanh(x @ weight) @ top, real.detach(), fake.detach())
+
+    check(penalty, weight, top)
+
+
 LOSSES: dict[str, list[Callable[[], None]]] = {
     "aspect_loss": [aspects],
     "bce_loss": [bce],
@@ -183,6 +193,7 @@ LOSSES: dict[str, list[Callable[[], None]]] = {
     "further negatives": [lambda: further_negatives(0.02), lambda: further_negatives(0.2)],
     "cross_modal_contrast": [lambda: modal_contrast(False), lambda: modal_contrast(True)],
     "grace_loss": [lambda temperature=t: info_nce("grace_loss", temperature, None) for t in (0.02, 0.5)],
+    "gradient_penalty": [slopes],
     "negative_distance": [lambda: distance(True), lambda: distance(False)],
     "intent_contrast": [lambda: intents(loss.intent_contrast, 2)],
     "intent_kl": [lambda of=of: assignments(of) for of in ("users", "batch")],
@@ -435,6 +446,10 @@ MODELS: dict[str, list[dict[str, Any]]] = {
         {"contrast_weight": 0.5, "l2_weight": 0.5},
         {"contrast_weight": 0.5, "l2_form": "norm", "challenging_negatives": False, "masking": 0.0, "num_layers": 1},
     ],
+    "MMSSL": [
+        {"contrast_weight": 0.5, "adversarial_weight": 0.5, "l2_weight": 0.5, "num_heads": 2, "critic_channels": 3},
+        {"adversarial_weight": 0.0, "l2_form": "norm", "num_heads": 1, "num_layers": 0, "dropout": 0.0},
+    ],
     "LATTICE": [
         {"num_neighbors": 3, "l2_weight": 0.5},
         {"num_neighbors": 2, "frozen_weight": 0.0, "num_layers": 0, "num_item_layers": 2, "l2_form": "norm"},
@@ -546,7 +561,7 @@ def test_everything_is_checked() -> None:
     layers = {"FilterGate", "ModalProjection", "SeparateLearning", "XavierEmbedding", "composed_linear"}
     in_models = {"BehaviorModalAlignment", "IntentAttention", "MultiIntentExtractor", "SoftIntents"}
     in_models |= {"AspectBranch", "DeepInterest", "DisentangledFusion", "FeatureVAE", "ImageVAE"}
-    in_models |= {"LatentGraph", "LatentStructure", "ViewAttention"}
+    in_models |= {"LatentGraph", "LatentStructure", "ViewAttention", "CrossModalAttention", "Critic"}
     in_models |= {"OneHotFields", "PairMLP", "pair_products", "score_pairs"}
     without_weights = {
         "AttributeLayout",

@@ -14,6 +14,7 @@ from pyg_mmrec.nn.loss import (
     cross_modal_contrast,
     embedding_l2,
     grace_loss,
+    gradient_penalty,
     info_nce,
     negative_distance,
     solosim_loss,
@@ -333,3 +334,31 @@ def test_info_nce_under_autocast() -> None:
     assert low.item() == pytest.approx(expected.item(), rel=1e-2)
     low.backward()
     assert anchor.grad.isfinite().all()
+
+
+def test_gradient_penalty_equals_its_equation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a critic with a gradient that is known, 2 W x, half way between the rows."""
+    weight, real, fake = normal(3).abs(), normal(5, 3, seed=1), normal(2, 5, 3, seed=2)
+    monkeypatch.setattr(torch, "rand_like", lambda x: torch.full_like(x, 0.25))
+    found = gradient_penalty(lambda x: (weight * x.square()).sum(-1, keepdim=True), real, fake)
+    slope = 2 * weight.numpy() * (0.25 * real.numpy() + 0.75 * fake.numpy())
+    expected = np.square(np.linalg.norm(slope, axis=-1) - 1).mean()
+    assert found.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_gradient_penalty_reaches_the_critic_alone() -> None:
+    weight, real, fake = (x.requires_grad_() for x in (normal(3), normal(5, 3, seed=1), normal(5, 3, seed=2)))
+    gradient_penalty(lambda x: x @ weight, real, fake).backward()
+    expected = 2 * (weight.norm() - 1) * weight / weight.norm()
+    torch.testing.assert_close(weight.grad, expected.detach())
+    assert real.grad is None
+    assert fake.grad is None
+
+
+def test_gradient_penalty_is_drawn_between_the_rows() -> None:
+    seen = []
+    gradient_penalty(lambda x: seen.append(x.detach()) or x.sum(-1), torch.zeros(200, 3), torch.ones(200, 3))
+    assert (seen[0] == seen[0][:, :1]).all()
+    assert seen[0].min() >= 0
+    assert seen[0].max() <= 1
+    assert seen[0].mean().item() == pytest.approx(0.5, abs=0.1)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.nn import FilterGate, ModalProjection, ViewAttention, XavierEmbedding
+from pyg_mmrec.nn import Critic, CrossModalAttention, FilterGate, ModalProjection, ViewAttention, XavierEmbedding
 
 
 @pytest.fixture
@@ -68,6 +68,54 @@ def test_attention_equals_its_equation() -> None:
     expected = (weight / weight.sum(1, keepdims=True) * views.numpy()).sum(1)
     np.testing.assert_allclose(attention(views).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(attention(views[:, :1]), views[:, 0])
+
+
+@pytest.mark.parametrize("num_heads", [1, 2])
+def test_cross_modal_attention_equals_its_equation(num_heads: int) -> None:
+    torch.manual_seed(0)
+    attention, views = CrossModalAttention(6, num_heads), torch.randn(5, 3, 6)
+    wq, wk = (lin.weight.detach().numpy() for lin in (attention.query, attention.key))
+    expected, width = np.zeros((5, 3, 6)), 6 // num_heads
+    for node, x in enumerate(views.numpy()):
+        for head in range(num_heads):
+            own = slice(head * width, (head + 1) * width)
+            weight = np.exp((x @ wq.T)[:, own] @ (x @ wk.T)[:, own].T / np.sqrt(width))
+            expected[node][:, own] = weight / weight.sum(1, keepdims=True) @ x[:, own]
+    np.testing.assert_allclose(attention(views).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(attention(views.flip(1)), attention(views).flip(1))
+    torch.testing.assert_close(attention(views[:, :1]), views[:, :1])
+
+
+def test_cross_modal_attention_needs_heads_that_divide_the_width() -> None:
+    with pytest.raises(ValueError, match=r"^'num_heads' must divide the width, 'hidden_channels', 6 \(got 4\)$"):
+        CrossModalAttention(6, 4)
+
+
+def test_critic_equals_its_equation() -> None:
+    torch.manual_seed(0)
+    critic, x = Critic(4, 3).eval(), torch.randn(5, 4)
+    with torch.no_grad():
+        for parameter in critic.parameters():
+            parameter.uniform_(-1, 1)
+    first, norm, _, _, second, _, _, last = critic
+    w1, b1, g, b, w2, b2, w3 = (
+        part.detach().numpy()
+        for part in (first.weight, first.bias, norm.weight, norm.bias, second.weight, second.bias, last.weight)
+    )
+    hidden = x.numpy() @ w1.T + b1
+    hidden = (hidden - hidden.mean(1, keepdims=True)) / np.sqrt(hidden.var(1, keepdims=True) + 1e-5) * g + b
+    hidden = np.where(hidden > 0, hidden, 0.2 * hidden) @ w2.T + b2
+    expected = np.where(hidden > 0, hidden, 0.2 * hidden) @ w3.T
+    np.testing.assert_allclose(critic(x).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(critic(x[:2]), critic(x)[:2])  # no row reads another
+    assert not torch.equal(critic.train()(x), critic(x))  # dropout
+
+
+def test_critic_of_bad_arguments() -> None:
+    with pytest.raises(ValueError, match=r"^'in_channels' must be positive \(got 0\)$"):
+        Critic(0)
+    with pytest.raises(ValueError, match=r"^'dropout' must lie in \[0, 1\) \(got 1.0\)$"):
+        Critic(4, dropout=1.0)
 
 
 @pytest.mark.parametrize("bias", [False, True])

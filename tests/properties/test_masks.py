@@ -18,6 +18,7 @@ from pyg_mmrec.models import (
     MICRO,
     MMGCL,
     MMGCN,
+    MMSSL,
     SEA,
     VBPR,
     DRepMRec,
@@ -121,6 +122,7 @@ def test_models_do_not_read_what_is_missing(data: HeteroData, seed: int) -> None
     plain = (VBPR, MMGCN, GRCN, DualGNN, BM3, FREEDOM, MGCN, LGMRec, SLMRec, MMGCL, DRepMRec)
     cases: dict[type[Recommender], dict[str, object]] = {cls: {} for cls in plain}
     cases[LATTICE] = cases[MICRO] = {"num_neighbors": 1}
+    cases[MMSSL] = {"num_heads": 2}
     cases[SEA] = {"alignment": None, "estimator_steps": 2}
     for cls, init_args in cases.items():
         losses, outs = [], []

@@ -26,6 +26,7 @@ from pyg_mmrec.models import (
     BPRMF,
     FREEDOM,
     LATTICE,
+    MMSSL,
     SEA,
     VBPR,
     LightGCN,
@@ -498,7 +499,7 @@ def test_an_existing_run_is_not_overwritten(tiny_split: Views, tmp_path: Path) -
 # Interrupting and resuming
 
 
-@pytest.mark.parametrize("model_class", [LightGCN, FREEDOM, LATTICE, SEA, Dropout, Estimating])
+@pytest.mark.parametrize("model_class", [LightGCN, FREEDOM, LATTICE, MMSSL, SEA, Dropout, Estimating])
 @pytest.mark.parametrize(("stop", "minutes"), [(send_sigint, 60.0), (interrupt, 1e-9)], ids=["SIGINT", "raised"])
 @pytest.mark.parametrize("number", [1, 4, 11])  # of 16 steps: the first, the last of an epoch, within an epoch
 def test_a_resumed_training_ends_with_the_same_weights(

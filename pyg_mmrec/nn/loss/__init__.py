@@ -9,6 +9,7 @@ from pyg_mmrec.nn.loss.disentangled import aspect_loss, gaussian_kl, orthogonali
 from pyg_mmrec.nn.loss.distance import negative_distance
 from pyg_mmrec.nn.loss.intent import intent_contrast, intent_kl, intent_overlap
 from pyg_mmrec.nn.loss.l2 import embedding_l2
+from pyg_mmrec.nn.loss.penalty import gradient_penalty
 from pyg_mmrec.nn.loss.similarity import similarity_loss
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "embedding_l2",
     "gaussian_kl",
     "grace_loss",
+    "gradient_penalty",
     "info_nce",
     "intent_contrast",
     "intent_kl",
