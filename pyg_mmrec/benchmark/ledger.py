@@ -86,7 +86,7 @@ class Ledger:
         with FileLock(f"{self.path}.lock"):
             known = self.find(key)  # by another process, in the meantime
             if known is None:
-                table = pd.concat([self.rows(), pd.DataFrame([row])])
+                table = pd.DataFrame([*self.rows().to_dict("records"), row])
                 write_atomically(self.path, lambda path: table.to_csv(path, index=False))
         return known or row
 
