@@ -226,7 +226,8 @@ class SparseOperator:
 
     def to_dense(self) -> Tensor:
         """The ``[num_dst, num_src]`` matrix, for tests and small graphs."""
-        return self._csr(self.value.dtype).to_dense()
+        matrix = torch.sparse_csr_tensor(self.rowptr, self.col, self.value, self.shape, check_invariants=False)
+        return matrix.to_dense()
 
     @property
     def num_edges(self) -> int:
@@ -237,9 +238,6 @@ class SparseOperator:
     def device(self) -> torch.device:
         """Where the tensors are."""
         return self.value.device
-
-    def _csr(self, dtype: torch.dtype) -> Tensor:
-        return torch.sparse_csr_tensor(self.rowptr, self.col, self.value.to(dtype), self.shape, check_invariants=False)
 
     def __matmul__(self, x: Tensor) -> Tensor:
         """Product with ``[num_src, channels]`` features, ``[num_dst, channels]``."""
@@ -258,16 +256,16 @@ class SparseOperator:
 def weighted_sums(operator: SparseOperator, weight: Tensor, x: Tensor) -> Tensor:
     """The product of a matrix in the places of an operator with dense features, without gradients.
 
-    On a CPU the sums are those of an embedding bag, which are several times as fast as CSR products and, like these,
-    the same for any number of threads.
+    On a CPU the sums are those of an embedding bag, which is faster than a CSR product (``benchmarks/speed.py``) and,
+    like this, the same for any number of threads.
 
     Args:
-        operator: Where the weights are.
+        operator: Where the weights are; its own are not read.
         weight: ``[num_edges]``, in the order of ``operator.col``.
-        x: ``[num_src, channels]``.
+        x: ``[num_src, channels]`` or ``[num_src]``.
 
     Returns:
-        ``[num_dst, channels]``.
+        ``[num_dst, channels]`` or ``[num_dst]``.
     """
     weight = weight.to(x.dtype)
     if x.device.type == "cpu" and x.dtype == torch.float32 and x.dim() == 2:
