@@ -10,6 +10,7 @@ from pyg_mmrec.utils.hetero import (
     num_users_items,
     similar_modalities,
 )
+from pyg_mmrec.utils.ids import Ids
 from pyg_mmrec.utils.knn import knn, usable_rows
 from pyg_mmrec.utils.negatives import NegativeSampler
 from pyg_mmrec.utils.pruning import degree_sensitive_pruning
@@ -30,6 +31,7 @@ from pyg_mmrec.utils.sparse import (
 from pyg_mmrec.utils.words import word_vectors
 
 __all__ = [
+    "Ids",
     "NegativeSampler",
     "SparseOperator",
     "cooccurrence_operator",
