@@ -44,6 +44,12 @@ def _knn_graph(x: Tensor, k: int = 5) -> tuple[Tensor, Tensor]:
     return torch.stack([neighbor.flatten(), centre]), torch.full((NUM_ITEMS * k,), 1 / k)
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test draws the same numbers at every run, in whatever order tests run."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def tiny_split() -> tuple[HeteroData, HeteroData, HeteroData]:
     """Train, validation and test views of 40 users and 30 items in four blocks, two modalities that follow them."""

@@ -180,14 +180,17 @@ class Recommender(torch.nn.Module, ABC):
     @property
     def modal_channels(self) -> dict[str, int]:
         """Widths of :meth:`modal_items` by modality."""
-        return {}
+        projection = getattr(self, "projection", None)
+        return {} if projection is None else dict.fromkeys(projection.in_channels, projection.out_channels)
 
     def modal_items(self, data: HeteroData) -> dict[str, Tensor]:
         """By modality ``[num_items, channels]``, what the model makes of its items' features: what plug-ins act on.
 
-        Empty where the method has no representation of a single modality.
+        By default what the model's :class:`~pyg_mmrec.nn.ModalProjection` gives; empty where the method has no
+        representation of a single modality.
         """
-        return {}
+        projection = getattr(self, "projection", None)
+        return {} if projection is None else projection(data)
 
     def resample(self, data: HeteroData, generator: torch.Generator) -> HeteroData:
         """The graph that one epoch's training sees; by default the whole. Evaluation always sees the whole.

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models.base import Recommender, Representations, UserItem
-from pyg_mmrec.nn import ModalProjection, XavierEmbedding
+from pyg_mmrec.nn import ModalProjection, XavierEmbedding, reset_xavier
 from pyg_mmrec.nn.conv import LightGCNConv
 from pyg_mmrec.nn.loss import embedding_l2
 from pyg_mmrec.typing import Triplets
@@ -69,9 +69,7 @@ class BM3(Recommender):
         l2_form: Literal["squared", "norm"] = "squared",
     ) -> None:
         super().__init__(num_users, num_items)
-        check_channels(in_channels)
-        if not in_channels:
-            raise ValueError("'in_channels' names no modality: BM3 needs item features x_<modality>")
+        check_channels(in_channels, needed_by="BM3")
         check_int(1, hidden_channels=hidden_channels)
         check_int(0, num_layers=num_layers)
         check_part(dropout=dropout)
@@ -93,8 +91,7 @@ class BM3(Recommender):
     def reset_parameters(self) -> None:
         """Draws tables and maps Xavier-uniform; biases start at zero."""
         super().reset_parameters()
-        torch.nn.init.xavier_uniform_(self.predictor.weight)
-        torch.nn.init.zeros_(self.predictor.bias)
+        reset_xavier(self.predictor)
 
     def forward(self, data: HeteroData) -> Representations:
         """The online views of users and items, and what they are made of; users' modal part is their items' mean."""
@@ -109,16 +106,6 @@ class BM3(Recommender):
             behavior=behavior,
             modal=UserItem(interaction_operator(data).t().mean() @ modal, modal),
         )
-
-    @property
-    def modal_channels(self) -> dict[str, int]:
-        """The width of the embeddings, in each modality."""
-        return dict.fromkeys(self.projection.in_channels, self.hidden_channels)
-
-    def modal_items(self, data: HeteroData) -> dict[str, Tensor]:
-        """The modal latents h_m, before the predictor."""
-        out: dict[str, Tensor] = self.projection(data)
-        return out
 
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
         """Reconstruction, alignment, masking and the L2 penalty; reads no negative items."""

@@ -97,13 +97,11 @@ class DRepMRec(Recommender):
         target_channels: int = 256,
     ) -> None:
         super().__init__(num_users, num_items)
-        check_channels(in_channels)
+        check_channels(in_channels, needed_by="DRepMRec")
         check_int(1, hidden_channels=hidden_channels)
         check_int(0, num_layers=num_layers)
         check_not_negative(l2_weight=l2_weight)
         check_flag(detach_behavior=detach_behavior)
-        if not in_channels:
-            raise ValueError("'in_channels' names no modality: DRepMRec needs item features x_<modality>")
         check_modality_names(in_channels)
         self.in_channels = dict(in_channels)
         self.hidden_channels = hidden_channels

@@ -67,9 +67,7 @@ class DualGNN(Recommender):
         l2_weight: float = 1e-3,
     ) -> None:
         super().__init__(num_users, num_items)
-        check_channels(in_channels)
-        if not in_channels:
-            raise ValueError("'in_channels' names no modality: DualGNN needs item features x_<modality>")
+        check_channels(in_channels, needed_by="DualGNN")
         check_int(1, hidden_channels=hidden_channels)
         check_int(0, num_layers=num_layers)
         check_choice(("weighted", "mean", "concat"), fusion=fusion)
@@ -104,16 +102,6 @@ class DualGNN(Recommender):
             user = self._fuse(user.unflatten(1, (len(self.in_channels), -1)))
             item = item.unflatten(1, (len(self.in_channels), -1)).sum(1)
         return Representations(user + cooccurrence_operator(data) @ user, item)
-
-    @property
-    def modal_channels(self) -> dict[str, int]:
-        """The width of the embeddings, in each modality."""
-        return dict.fromkeys(self.projection.in_channels, self.hidden_channels)
-
-    def modal_items(self, data: HeteroData) -> dict[str, Tensor]:
-        """The projected features of each modality."""
-        out: dict[str, Tensor] = self.projection(data)
-        return out
 
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
         """BPR and the L2 penalty."""

@@ -126,11 +126,6 @@ class FREEDOM(Recommender):
         user, item = self.conv(self.user_emb.weight, self.item_emb.weight, interaction_operator(data))
         return Representations(user, item + h)
 
-    @property
-    def modal_channels(self) -> dict[str, int]:
-        """The width of the embeddings, in each modality."""
-        return dict.fromkeys(self.projection.in_channels, self.hidden_channels)
-
     def modal_items(self, data: HeteroData) -> dict[str, Tensor]:
         """The projected features of each modality (Eq. 11); none without modal losses."""
         out: dict[str, Tensor] = self.projection(self._with_features(data))

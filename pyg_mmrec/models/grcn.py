@@ -80,9 +80,7 @@ class GRCN(Recommender):
         l2_weight: float = 1e-3,
     ) -> None:
         super().__init__(num_users, num_items)
-        check_channels(in_channels)
-        if not in_channels:
-            raise ValueError("'in_channels' names no modality: GRCN needs item features x_<modality>")
+        check_channels(in_channels, needed_by="GRCN")
         check_int(1, hidden_channels=hidden_channels, num_layers=num_layers)
         check_int(0, num_routing=num_routing)
         check_not_negative(l2_weight=l2_weight)
@@ -136,11 +134,6 @@ class GRCN(Recommender):
         modal = UserItem(*(torch.cat(side, dim=1) for side in zip(*parts, strict=True)))
         user, item = (torch.cat(pair, dim=1) for pair in zip(behavior, modal, strict=True))
         return Representations(user, item, behavior=behavior, modal=modal)
-
-    @property
-    def modal_channels(self) -> dict[str, int]:
-        """The width of the prototypes, in each modality."""
-        return dict.fromkeys(self.projection.in_channels, self.hidden_channels)
 
     def modal_items(self, data: HeteroData) -> dict[str, Tensor]:
         """The prototypes of each modality."""

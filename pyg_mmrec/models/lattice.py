@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models.base import Recommender, Representations
-from pyg_mmrec.nn import LatentStructure, XavierEmbedding
+from pyg_mmrec.nn import LatentStructure, ModalProjection, XavierEmbedding
 from pyg_mmrec.nn.conv import LightGCNConv
 from pyg_mmrec.nn.loss import bpr_loss, embedding_l2
 from pyg_mmrec.typing import ITEM, Triplets
@@ -74,9 +74,7 @@ class LATTICE(Recommender):
         l2_form: Literal["squared", "norm"] = "squared",
     ) -> None:
         super().__init__(num_users, num_items)
-        check_channels(in_channels)
-        if not in_channels:
-            raise ValueError("'in_channels' names no modality: LATTICE needs item features x_<modality>")
+        check_channels(in_channels, needed_by="LATTICE")
         check_int(1, hidden_channels=hidden_channels, num_item_layers=num_item_layers)
         check_int(0, num_layers=num_layers)
         check_not_negative(l2_weight=l2_weight)
@@ -121,14 +119,9 @@ class LATTICE(Recommender):
         return Representations(user, item + F.normalize(h, dim=-1))
 
     @property
-    def modal_channels(self) -> dict[str, int]:
-        """The width of the projected features, in each modality."""
-        return dict.fromkeys(self.in_channels, self.hidden_channels)
-
-    def modal_items(self, data: HeteroData) -> dict[str, Tensor]:
-        """The projected features that the graphs are learned from."""
-        out: dict[str, Tensor] = self.structure.projection(data)
-        return out
+    def projection(self) -> ModalProjection:
+        """What the graphs are learned from."""
+        return self.structure.projection
 
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
         """BPR and the L2 penalty."""

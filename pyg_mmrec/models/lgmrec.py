@@ -99,9 +99,7 @@ class LGMRec(Recommender):
         l2_form: Literal["squared", "norm"] = "squared",
     ) -> None:
         super().__init__(num_users, num_items)
-        check_channels(in_channels)
-        if not in_channels:
-            raise ValueError("'in_channels' names no modality: LGMRec needs item features x_<modality>")
+        check_channels(in_channels, needed_by="LGMRec")
         check_int(1, hidden_channels=hidden_channels, num_hyperedges=num_hyperedges, num_hyper_layers=num_hyper_layers)
         check_int(0, num_layers=num_layers, num_modal_layers=num_modal_layers)
         check_not_negative(global_weight=global_weight, contrast_weight=contrast_weight, l2_weight=l2_weight)

@@ -10,7 +10,7 @@ from torch.nn import Linear
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models.base import Recommender, Representations, UserItem
-from pyg_mmrec.nn import FilterGate, ModalProjection, ViewAttention, XavierEmbedding
+from pyg_mmrec.nn import FilterGate, ModalProjection, ViewAttention, XavierEmbedding, reset_xavier
 from pyg_mmrec.nn.conv import LightGCNConv
 from pyg_mmrec.nn.loss import bpr_loss, embedding_l2, info_nce
 from pyg_mmrec.typing import ITEM, Triplets
@@ -86,9 +86,7 @@ class MGCN(Recommender):
         l2_form: Literal["squared", "norm"] = "squared",
     ) -> None:
         super().__init__(num_users, num_items)
-        check_channels(in_channels)
-        if not in_channels:
-            raise ValueError("'in_channels' names no modality: MGCN needs item features x_<modality>")
+        check_channels(in_channels, needed_by="MGCN")
         check_int(1, hidden_channels=hidden_channels)
         check_int(0, num_layers=num_layers, num_item_layers=num_item_layers)
         check_not_negative(contrast_weight=contrast_weight, l2_weight=l2_weight)
@@ -115,13 +113,7 @@ class MGCN(Recommender):
 
     def reset_parameters(self) -> None:
         """Draws tables and maps Xavier-uniform; biases start at zero."""
-        for module in self.modules():
-            if isinstance(module, Linear):
-                torch.nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    torch.nn.init.zeros_(module.bias)
-            elif isinstance(module, XavierEmbedding):
-                module.reset_parameters()
+        reset_xavier(self)
 
     def forward(self, data: HeteroData) -> Representations:
         """The sums of both parts, and the parts: behaviour from the user-item view, modal from the item-item view."""
@@ -131,16 +123,6 @@ class MGCN(Recommender):
         user_views = (graph.t() @ item_views.flatten(1)).view(self.num_users, *item_views.shape[1:])
         modal = UserItem(self._fuse(user_views, behavior.user), self._fuse(item_views, behavior.item))
         return Representations(behavior.user + modal.user, behavior.item + modal.item, behavior=behavior, modal=modal)
-
-    @property
-    def modal_channels(self) -> dict[str, int]:
-        """The width of the embeddings, in each modality."""
-        return dict.fromkeys(self.projection.in_channels, self.hidden_channels)
-
-    def modal_items(self, data: HeteroData) -> dict[str, Tensor]:
-        """The projected features E'_m, before the purifier."""
-        out: dict[str, Tensor] = self.projection(data)
-        return out
 
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
         """BPR, the contrast of both parts and the L2 penalty."""

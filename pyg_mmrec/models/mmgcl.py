@@ -99,9 +99,7 @@ class MMGCL(Recommender):
         l2_form: Literal["squared", "norm"] = "squared",
     ) -> None:
         super().__init__(num_users, num_items)
-        check_channels(in_channels)
-        if not in_channels:
-            raise ValueError("'in_channels' names no modality: MMGCL needs item features x_<modality>")
+        check_channels(in_channels, needed_by="MMGCL")
         check_int(1, hidden_channels=hidden_channels)
         check_int(0, num_layers=num_layers)
         check_part(edge_dropout=edge_dropout, masking=masking)
@@ -135,16 +133,6 @@ class MMGCL(Recommender):
         """The joined embeddings of all modalities, on the whole graph."""
         inputs = self._inputs(data)
         return Representations(*self.conv(*(x.flatten(1) for x in inputs), interaction_operator(data)))
-
-    @property
-    def modal_channels(self) -> dict[str, int]:
-        """The width of the embeddings, in each modality."""
-        return dict.fromkeys(self.projection.in_channels, self.hidden_channels)
-
-    def modal_items(self, data: HeteroData) -> dict[str, Tensor]:
-        """The projected features, before they are smoothed."""
-        out: dict[str, Tensor] = self.projection(data)
-        return out
 
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
         """BPR, the contrast of both views and the L2 penalty; edges are dropped in views of :meth:`resample` alone."""

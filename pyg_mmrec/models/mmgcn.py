@@ -11,7 +11,7 @@ from torch.nn import Linear
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models.base import Recommender, Representations
-from pyg_mmrec.nn import ModalProjection, XavierEmbedding
+from pyg_mmrec.nn import ModalProjection, XavierEmbedding, reset_xavier
 from pyg_mmrec.nn.loss import bpr_loss, embedding_l2
 from pyg_mmrec.typing import Triplets
 from pyg_mmrec.utils import interaction_operator, masked_mean, modality_masks, triplet_scores
@@ -67,9 +67,7 @@ class MMGCN(Recommender):
         l2_weight: float = 1e-4,
     ) -> None:
         super().__init__(num_users, num_items)
-        check_channels(in_channels)
-        if not in_channels:
-            raise ValueError("'in_channels' names no modality: MMGCN needs item features x_<modality>")
+        check_channels(in_channels, needed_by="MMGCN")
         check_int(1, hidden_channels=hidden_channels, num_layers=num_layers)
         check_choice(("add", "concat"), combination=combination)
         check_not_negative(l2_weight=l2_weight)
@@ -95,13 +93,7 @@ class MMGCN(Recommender):
 
     def reset_parameters(self) -> None:
         """Draws tables and maps Xavier-uniform; biases start at zero."""
-        for module in self.modules():
-            if isinstance(module, Linear):
-                torch.nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    torch.nn.init.zeros_(module.bias)
-            elif isinstance(module, XavierEmbedding):
-                module.reset_parameters()
+        reset_xavier(self)
 
     def forward(self, data: HeteroData) -> Representations:
         """The last layers, summed over the modalities."""
@@ -118,16 +110,6 @@ class MMGCN(Recommender):
             users.append(user)
             items.append(item)
         return Representations(torch.stack(users).sum(0), torch.stack(items).sum(0))
-
-    @property
-    def modal_channels(self) -> dict[str, int]:
-        """The width of the embeddings, in each modality."""
-        return dict.fromkeys(self.projection.in_channels, self.hidden_channels)
-
-    def modal_items(self, data: HeteroData) -> dict[str, Tensor]:
-        """The projected features of each modality."""
-        out: dict[str, Tensor] = self.projection(data)
-        return out
 
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
         """BPR and the L2 penalty."""

@@ -11,7 +11,7 @@ from torch.nn import Linear, Sequential
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models.base import Recommender, Representations
-from pyg_mmrec.nn import MultiIntentExtractor, Standardize, XavierEmbedding
+from pyg_mmrec.nn import MultiIntentExtractor, Standardize, XavierEmbedding, reset_xavier
 from pyg_mmrec.nn.conv import LightGCNConv
 from pyg_mmrec.nn.loss import intent_contrast, intent_kl, intent_overlap
 from pyg_mmrec.nn.projection import check_modality_names
@@ -154,9 +154,7 @@ class MMIL(Recommender):
         warmup_epochs: int | None = 10,
     ) -> None:
         super().__init__(num_users, num_items)
-        check_channels(in_channels)
-        if not in_channels:
-            raise ValueError("'in_channels' names no modality: MMIL needs item features x_<modality>")
+        check_channels(in_channels, needed_by="MMIL")
         check_modality_names(in_channels)
         if ID in in_channels:
             raise ValueError(f"a modality cannot be called '{ID}', which is the channel of the ID embeddings")
@@ -217,10 +215,8 @@ class MMIL(Recommender):
         """Draws everything anew; the weights of the channels start even, biases at zero."""
         for module in (self.user_emb, self.item_emb, self.extractor):
             module.reset_parameters()
-        for module in (*self.encoder.values(), *self.predictor):
-            if isinstance(module, Linear):
-                torch.nn.init.xavier_uniform_(module.weight)
-                torch.nn.init.zeros_(module.bias)
+        reset_xavier(self.encoder)
+        reset_xavier(self.predictor)
         torch.nn.init.zeros_(self.item_weight)
         torch.nn.init.zeros_(self.item_bias)
         if self.scale is not None:

@@ -137,9 +137,7 @@ class MMSSL(Recommender):
         l2_form: Literal["squared", "norm"] = "squared",
     ) -> None:
         super().__init__(num_users, num_items)
-        check_channels(in_channels)
-        if not in_channels:
-            raise ValueError("'in_channels' names no modality: MMSSL needs item features x_<modality>")
+        check_channels(in_channels, needed_by="MMSSL")
         check_int(1, hidden_channels=hidden_channels, num_heads=num_heads, adversarial_users=adversarial_users)
         check_int(1, critic_channels=critic_channels)
         check_int(0, num_layers=num_layers)
@@ -172,16 +170,6 @@ class MMSSL(Recommender):
         """Final embeddings, the sums of smoothed ID embeddings, ``behavior``, and smoothed features, ``modal``."""
         views = self._views(data)
         return Representations(*views.final, behavior=views.behavior, modal=views.modal)
-
-    @property
-    def modal_channels(self) -> dict[str, int]:
-        """The width of the embeddings, in each modality."""
-        return dict.fromkeys(self.projection.in_channels, self.hidden_channels)
-
-    def modal_items(self, data: HeteroData) -> dict[str, Tensor]:
-        """The projected features, before they are smoothed."""
-        out: dict[str, Tensor] = self.projection(data)
-        return out
 
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
         """BPR, the contrast of users with their modalities, what the critic says, and the L2 penalty."""

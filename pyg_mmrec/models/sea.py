@@ -12,9 +12,9 @@ from torch.nn import Linear
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models.base import Recommender, Representations
-from pyg_mmrec.nn import SeparateLearning, XavierEmbedding, composed_linear
+from pyg_mmrec.nn import SeparateLearning, XavierEmbedding, composed_linear, reset_xavier
 from pyg_mmrec.nn.conv import LightGCNConv, ModalGraphConv, default_graph_weights
-from pyg_mmrec.nn.loss import CLUB, bpr_loss
+from pyg_mmrec.nn.loss import bpr_loss
 from pyg_mmrec.nn.projection import check_modality_names
 from pyg_mmrec.nn.separate import Alignment, Distancing
 from pyg_mmrec.typing import ITEM, Triplets
@@ -131,14 +131,12 @@ class SEA(Recommender):
         log2: bool = False,
     ) -> None:
         super().__init__(num_users, num_items)
-        check_channels(in_channels)
+        check_channels(in_channels, needed_by="SEA")
         check_int(1, hidden_channels=hidden_channels)
         check_int(0, num_layers=num_layers, num_item_layers=num_item_layers)
         check_flag(learn_graph_weights=learn_graph_weights, log2=log2)
         if graph_weights is not None:
             check_by_name(check_not_negative, graph_weights=graph_weights)
-        if not in_channels:
-            raise ValueError("'in_channels' names no modality: SEA needs item features x_<modality>")
         check_modality_names(in_channels)
         self.in_channels = dict(in_channels)
         self.hidden_channels = hidden_channels
@@ -182,12 +180,7 @@ class SEA(Recommender):
 
     def reset_parameters(self) -> None:
         """Draws tables and maps Xavier-uniform; users' modality weights start as a softmax, as in the authors' code."""
-        for module in self.modules():
-            if isinstance(module, Linear):
-                torch.nn.init.xavier_uniform_(module.weight)
-                torch.nn.init.zeros_(module.bias)
-            elif isinstance(module, (XavierEmbedding, torch.nn.BatchNorm1d, CLUB)):
-                module.reset_parameters()
+        reset_xavier(self)
         with torch.no_grad():
             torch.nn.init.xavier_normal_(self.user_weight)
             self.user_weight.copy_(self.user_weight.softmax(dim=1))

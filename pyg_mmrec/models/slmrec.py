@@ -11,7 +11,7 @@ from torch.nn import Linear
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models.base import Recommender, Representations, UserItem
-from pyg_mmrec.nn import ModalProjection, XavierEmbedding
+from pyg_mmrec.nn import ModalProjection, XavierEmbedding, reset_xavier
 from pyg_mmrec.nn.conv import LightGCNConv
 from pyg_mmrec.nn.loss import bpr_loss, cross_modal_contrast, embedding_l2, info_nce
 from pyg_mmrec.typing import Triplets
@@ -89,9 +89,7 @@ class SLMRec(Recommender):
         l2_form: Literal["squared", "norm"] = "squared",
     ) -> None:
         super().__init__(num_users, num_items)
-        check_channels(in_channels)
-        if not in_channels:
-            raise ValueError("'in_channels' names no modality: SLMRec needs item features x_<modality>")
+        check_channels(in_channels, needed_by="SLMRec")
         if "id" in in_channels:
             raise ValueError("'in_channels' must not name a modality 'id', which stands for the items' own embeddings")
         check_int(1, hidden_channels=hidden_channels)
@@ -123,12 +121,7 @@ class SLMRec(Recommender):
 
     def reset_parameters(self) -> None:
         """Draws tables and maps Xavier-uniform; biases start at zero."""
-        for module in self.modules():
-            if isinstance(module, Linear):
-                torch.nn.init.xavier_uniform_(module.weight)
-                torch.nn.init.zeros_(module.bias)
-            elif isinstance(module, XavierEmbedding):
-                module.reset_parameters()
+        reset_xavier(self)
 
     def forward(self, data: HeteroData) -> Representations:
         """Fused embeddings; what IDs give as behaviour, the mean of what modalities give as modal."""
@@ -139,16 +132,6 @@ class SLMRec(Recommender):
             behavior=UserItem(user[:, 0], item[:, 0]),
             modal=UserItem(user[:, 1:].mean(1), item[:, 1:].mean(1)),
         )
-
-    @property
-    def modal_channels(self) -> dict[str, int]:
-        """The width of the embeddings, in each modality."""
-        return dict.fromkeys(self.projection.in_channels, self.hidden_channels)
-
-    def modal_items(self, data: HeteroData) -> dict[str, Tensor]:
-        """The projected features, before they are smoothed."""
-        out: dict[str, Tensor] = self.projection(data)
-        return out
 
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
         """BPR, the self-supervised task and the L2 penalty."""

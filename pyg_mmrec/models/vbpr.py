@@ -63,9 +63,7 @@ class VBPR(Recommender):
         l2_form: Literal["squared", "norm"] = "squared",
     ) -> None:
         super().__init__(num_users, num_items)
-        check_channels(in_channels)
-        if not in_channels:
-            raise ValueError("'in_channels' names no modality: VBPR needs item features x_<modality>")
+        check_channels(in_channels, needed_by="VBPR")
         check_int(1, hidden_channels=hidden_channels)
         check_flag(bias=bias)
         check_not_negative(l2_weight=l2_weight, modal_l2_weight=modal_l2_weight)

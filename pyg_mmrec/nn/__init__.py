@@ -17,6 +17,7 @@ from pyg_mmrec.nn.similarity import SimilarityTargets
 from pyg_mmrec.nn.standardize import Standardize
 from pyg_mmrec.nn.structure import LatentGraph, LatentStructure
 from pyg_mmrec.nn.vae import Code, FeatureVAE, ImageVAE
+from pyg_mmrec.nn.xavier import reset_xavier
 
 __all__ = [
     "AspectBranch",
@@ -47,5 +48,6 @@ __all__ = [
     "composed_linear",
     "default_modality_weights",
     "pair_products",
+    "reset_xavier",
     "score_pairs",
 ]

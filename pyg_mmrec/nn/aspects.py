@@ -146,8 +146,8 @@ class AspectBranch(torch.nn.Module):
         """Which words are in which text: nothing is computed for padding, and no vector is copied for each word."""
         assert self.word is not None
         text, place = (x > 0).nonzero().unbind(1)
-        edge_index = torch.stack([x[text, place], text])
-        return SparseOperator.from_edge_index(edge_index, num_src=self.word.size(0), num_dst=x.size(0))
+        edge_index, once = torch.stack([x[text, place], text]), self.word.new_ones(text.numel())
+        return SparseOperator.from_edge_index(edge_index, once, num_src=self.word.size(0), num_dst=x.size(0))
 
     def rebuilt(self, part: Tensor) -> tuple[Tensor, Tensor]:
         """``[num_items, num_parts]`` weights p and ``[num_items, word_channels]`` texts t' of parts (Eq. 14)."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import Linear
 
+from pyg_mmrec.nn.xavier import reset_xavier
 from pyg_mmrec.utils.checks import check_int
 
 
@@ -36,11 +37,7 @@ class ViewAttention(torch.nn.Sequential):
 
     def reset_parameters(self) -> None:
         """Draws the maps Xavier-uniform; the bias starts at zero."""
-        for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
-                torch.nn.init.zeros_(parameter)
-            else:
-                torch.nn.init.xavier_uniform_(parameter)
+        reset_xavier(self)
 
     def forward(self, views: Tensor) -> Tensor:
         """The weighted sum of the views."""
@@ -87,8 +84,7 @@ class CrossModalAttention(torch.nn.Module):
 
     def reset_parameters(self) -> None:
         """Draws the maps Xavier-uniform."""
-        torch.nn.init.xavier_uniform_(self.query.weight)
-        torch.nn.init.xavier_uniform_(self.key.weight)
+        reset_xavier(self)
 
     def forward(self, views: Tensor) -> Tensor:
         """What each view reads from all views of its node."""

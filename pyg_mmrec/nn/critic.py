@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import Dropout, LayerNorm, LeakyReLU, Linear
 
+from pyg_mmrec.nn.xavier import reset_xavier
 from pyg_mmrec.utils.checks import check_int, check_part
 
 
@@ -49,10 +50,4 @@ class Critic(torch.nn.Sequential):
 
     def reset_parameters(self) -> None:
         """Draws the maps Xavier-uniform; biases start at zero."""
-        for module in self:
-            if isinstance(module, Linear):
-                torch.nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    torch.nn.init.zeros_(module.bias)
-            elif isinstance(module, LayerNorm):
-                module.reset_parameters()
+        reset_xavier(self)

@@ -11,6 +11,7 @@ from torch.nn import Dropout, Linear, ReLU, Sequential
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.nn.embedding import XavierEmbedding
+from pyg_mmrec.nn.xavier import reset_xavier
 from pyg_mmrec.typing import ITEM
 from pyg_mmrec.utils.checks import check_int, check_part
 
@@ -118,10 +119,7 @@ class PairMLP(torch.nn.Module):
 
     def reset_parameters(self) -> None:
         """Draws Xavier-uniform weights and zero biases."""
-        for module in (self.first, *self.rest):
-            if isinstance(module, Linear):
-                torch.nn.init.xavier_uniform_(module.weight)
-                torch.nn.init.zeros_(module.bias)
+        reset_xavier(self)
 
     def users(self, x: Tensor) -> Tensor:
         """What users add to the first layer."""

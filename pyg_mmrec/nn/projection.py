@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_mmrec.nn.xavier import reset_xavier
 from pyg_mmrec.typing import ITEM, mask_key
 from pyg_mmrec.utils import item_features, take_rows
 
@@ -48,7 +49,7 @@ class ModalProjection(torch.nn.Module):
     def __init__(self, in_channels: dict[str, int], out_channels: int, bias: bool = True) -> None:
         super().__init__()
         check_modality_names(in_channels)
-        self.in_channels = dict(in_channels)
+        self.in_channels, self.out_channels = dict(in_channels), out_channels
         self.lins = torch.nn.ModuleDict(
             {name: torch.nn.Linear(width, out_channels, bias=bias) for name, width in in_channels.items()}
         )
@@ -56,11 +57,7 @@ class ModalProjection(torch.nn.Module):
 
     def reset_parameters(self) -> None:
         """Draws Xavier-uniform weights and zero biases."""
-        for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
-                torch.nn.init.zeros_(parameter)
-            else:
-                torch.nn.init.xavier_uniform_(parameter)
+        reset_xavier(self)
 
     def forward(self, data: HeteroData, index: Tensor | None = None) -> dict[str, Tensor]:
         """Projects all items, or those of ``index``.

@@ -23,6 +23,7 @@ from pyg_mmrec.training.run_folder import RunFolder
 from pyg_mmrec.typing import INTERACTS, Batches, Histories, Triplets
 from pyg_mmrec.utils import interactions, with_operators
 from pyg_mmrec.utils.hashing import tensor_hash
+from pyg_mmrec.utils.precision import at_least_single
 from pyg_mmrec.utils.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ class TrainRun:
         """One optimiser step on the sum of the terms that the model's method ``loss`` gives; returns their values."""
         with self.fabric.autocast():  # which Fabric leaves to us where it does not wrap the model
             terms = getattr(self.model, loss)(data, batch)
-        weighted = torch.stack([_at_least_single(term) for term in terms.values()]) * self.loader.share(self.state.step)
+        weighted = torch.stack(at_least_single(*terms.values())) * self.loader.share(self.state.step)
         values = dict(zip(terms, self._mean(weighted.detach()).tolist(), strict=True))
         for name, value in values.items():
             if not math.isfinite(value):
@@ -317,10 +318,6 @@ class TrainRun:
         if self.folder is None or not self.fabric.is_global_zero or importlib.util.find_spec("tensorboard") is None:
             return None
         return TensorBoardLogger(self.folder.path, name="", version="", purge_step=self.state.epoch)
-
-
-def _at_least_single(term: Tensor) -> Tensor:
-    return term.to(torch.promote_types(term.dtype, torch.float32))
 
 
 def _gradients_are_finite(optimizer: Optimizer) -> bool:

@@ -179,13 +179,19 @@ def check_by_name(check: Callable[..., None], **values: Any) -> None:
         check(**{f"{name}.{key}": entry for key, entry in value.items()})
 
 
-def check_channels(in_channels: Any) -> None:
+def check_channels(in_channels: Any, needed_by: str = "") -> None:
     """Refuses what is no dictionary from modalities to widths.
+
+    Args:
+        in_channels: The dictionary.
+        needed_by: Name of the model where it must not be empty.
 
     Raises:
         ValueError: About the first entry that is refused.
     """
     check_by_name(partial(check_int, 1), in_channels=in_channels)
+    if needed_by and not in_channels:
+        raise ValueError(f"'in_channels' names no modality: {needed_by} needs item features x_<modality>")
 
 
 def check_path(**values: Any) -> None:

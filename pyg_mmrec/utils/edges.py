@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from pyg_mmrec.utils.precision import at_least_single
 from pyg_mmrec.utils.sparse import SparseOperator, weighted_sums
 
 
@@ -28,9 +29,8 @@ def edge_scores(graph: SparseOperator, dst: Tensor, src: Tensor) -> Tensor:
         >>> edge_scores(graph, torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[1.0], [10.0]]))
         tensor([ 1., 10., 30.])
     """
-    dtype = torch.promote_types(torch.promote_types(dst.dtype, src.dtype), torch.float32)
     with torch.autocast(dst.device.type, enabled=False):
-        out: Tensor = _EdgeScores.apply(dst.to(dtype), src.to(dtype), graph)
+        out: Tensor = _EdgeScores.apply(*at_least_single(dst, src), graph)
     return out
 
 
@@ -77,9 +77,8 @@ def edge_sum(graph: SparseOperator, weight: Tensor, src: Tensor) -> Tensor:
         >>> edge_sum(graph, torch.tensor([0.5, 0.5, 2.0]), torch.tensor([[1.0], [10.0]])).flatten()
         tensor([ 5.5000,  0.0000, 20.0000])
     """
-    dtype = torch.promote_types(torch.promote_types(weight.dtype, src.dtype), torch.float32)
     with torch.autocast(src.device.type, enabled=False):
-        out: Tensor = _EdgeSum.apply(weight.to(dtype), src.to(dtype), graph)
+        out: Tensor = _EdgeSum.apply(*at_least_single(weight, src), graph)
     return out
 
 

@@ -18,6 +18,7 @@ from torch_geometric.utils import cumsum
 
 from pyg_mmrec.typing import COOCCURS, INTERACTS, ITEM, EdgeType, Normalization, similar
 from pyg_mmrec.utils.hetero import checked_edges, interactions, num_users_items, similar_modalities
+from pyg_mmrec.utils.precision import at_least_single
 
 with warnings.catch_warnings():  # torch announces once a process that its CSR tensors are in beta
     warnings.simplefilter("ignore")
@@ -337,8 +338,7 @@ def layer_mean(operator: SparseOperator, src: Tensor, dst: Tensor, num_layers: i
     """
     if src.size(0) != operator.shape[1] or dst.size(0) != operator.shape[0]:
         raise ValueError(f"the operator of shape {operator.shape} cannot join {src.size(0)} to {dst.size(0)} nodes")
-    dtype = torch.promote_types(torch.promote_types(src.dtype, dst.dtype), torch.float32)
-    src, dst = src.to(dtype), dst.to(dtype)
+    src, dst = at_least_single(src, dst)
     with torch.autocast(src.device.type, enabled=False):
         mean: tuple[Tensor, Tensor] = _LayerMean.apply(src, dst, operator, num_layers)
     return mean

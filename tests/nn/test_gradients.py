@@ -570,6 +570,7 @@ def test_everything_is_checked() -> None:
         "SimilarityTargets",
         "Standardize",
         "default_modality_weights",
+        "reset_xavier",
     }
     assert {*loss.__all__, "further negatives"} == set(LOSSES)
     assert set(nn.__all__) == layers | in_models | without_weights

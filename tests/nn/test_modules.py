@@ -5,7 +5,15 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.nn import Critic, CrossModalAttention, FilterGate, ModalProjection, ViewAttention, XavierEmbedding
+from pyg_mmrec.nn import (
+    Critic,
+    CrossModalAttention,
+    FilterGate,
+    ModalProjection,
+    ViewAttention,
+    XavierEmbedding,
+    reset_xavier,
+)
 
 
 @pytest.fixture
@@ -210,3 +218,24 @@ def test_embedding_is_drawn_anew() -> None:
     before = table.weight.detach().clone()
     table.reset_parameters()
     assert not torch.equal(table.weight, before)
+
+
+def test_maps_of_all_depths_are_drawn_xavier_uniform() -> None:
+    inner = torch.nn.Sequential(torch.nn.Linear(300, 100), torch.nn.LayerNorm(100), torch.nn.Linear(100, 2, bias=False))
+    module = torch.nn.ModuleDict({"net": inner, "table": XavierEmbedding(200, 100)})
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.fill_(7)
+    torch.manual_seed(0)
+    reset_xavier(module)
+    state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    for name in ("net.0.weight", "table.weight"):
+        bound = (6 / sum(state[name].shape)) ** 0.5
+        assert 0.99 * bound < state[name].abs().max() <= bound
+        assert abs(state[name].std() - bound / 3**0.5) < 0.01 * bound
+    assert not state["net.0.bias"].any()
+    torch.testing.assert_close(state["net.1.weight"], torch.ones(100))
+    assert not state["net.1.bias"].any()
+    torch.manual_seed(0)
+    reset_xavier(module)
+    assert all(torch.equal(state[name], tensor) for name, tensor in module.state_dict().items())

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from pyg_mmrec.utils.precision import at_least_single
+
 #: Similarities held at a time; a few megabytes stay in the processor's cache.
 ENTRIES_AT_ONCE = 2**20
 
@@ -63,8 +65,7 @@ def info_nce(
     elif negative.dim() != 3 or (negative.size(0), negative.size(2)) != anchor.shape:
         expected = f"({anchor.size(0)}, num_negatives, {anchor.size(1)})"
         raise ValueError(f"'negative' must have the shape {expected} (got {tuple(negative.shape)})")
-    dtype = torch.promote_types(torch.promote_types(anchor.dtype, positive.dtype), torch.float32)
-    anchor, positive, negative = anchor.to(dtype), positive.to(dtype), negative.to(dtype)
+    anchor, positive, negative = at_least_single(anchor, positive, negative)
     with torch.autocast(anchor.device.type, enabled=False):  # sums over a catalogue want single precision
         anchor, positive, negative = (F.normalize(x, dim=-1) for x in (anchor, positive, negative))
         ids = None if index is None else [_small(part) for part in index.view(-1, anchor.size(0))]
