@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models import Recommender
 from pyg_mmrec.nn import OneHotFields, PairMLP, pairs
-from tests.models.model_tests import ModelTests, Views
+from tests.models.model_tests import Model, ModelTests, Views
 
 #: Three categories that are not the planted blocks, and items of none.
 CATEGORY = torch.arange(30) % 4 - 1
@@ -45,7 +45,7 @@ def sigmoid(x: float) -> float:
     return float(1 / (1 + np.exp(-x)))
 
 
-class ClickModelTests(ModelTests):
+class ClickModelTests(ModelTests[Model]):
     """What holds for every model of clicks; a subclass gives the paper's logit of one pair."""
 
     init_args: ClassVar[dict[str, Any]] = {"hidden_channels": 8, "mlp_channels": 16, "num_layers": 2}

@@ -6,7 +6,7 @@ import copy
 import inspect
 import json
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import pytest
 import torch
@@ -22,6 +22,9 @@ from pyg_mmrec.typing import INTERACTS, feature_key, similar
 from pyg_mmrec.utils import modalities, seen_items, similar_modalities, with_operators
 
 Views = tuple[HeteroData, HeteroData, HeteroData]
+Model = TypeVar("Model", bound=Recommender)
+#: The modalities of the graph that equations are tested on.
+NAMES = ["audio", "image", "text"]
 
 
 def snapshot(data: HeteroData) -> dict[tuple[Any, str], Any]:
@@ -105,15 +108,15 @@ def cold_views(shuffle: bool) -> tuple[HeteroData, HeteroData]:
     return data, held_out
 
 
-class ModelTests:
+class ModelTests(Generic[Model]):
     """What holds for every model; a subclass names the model and small sizes for it."""
 
-    model_class: ClassVar[type[Recommender]]
+    model_class: type[Model]
     init_args: ClassVar[dict[str, Any]] = {"hidden_channels": 16}
     #: Whether the model learns anything.
     trainable: ClassVar[bool] = True
 
-    def build(self, data: HeteroData, seed: int = 0, **init_args: Any) -> Recommender:
+    def build(self, data: HeteroData, seed: int = 0, **init_args: Any) -> Model:
         torch.manual_seed(seed)
         return self.model_class.from_data(data, **{**self.init_args, **init_args})
 
@@ -333,8 +336,28 @@ class ModelTests:
             self.build(tiny_data, **{size: 0})
 
 
-class FeatureModelTests(ModelTests):
+class FeatureModelTests(ModelTests[Model]):
     """What holds for every model that reads features."""
+
+    @pytest.fixture
+    def data(self, tiny_data: HeteroData, request: pytest.FixtureRequest) -> HeteroData:
+        """The tiny graph with as many modalities as the test asks for, three by default."""
+        x = {"audio": torch.rand(30, 5), "image": tiny_data["item"].x_image, "text": tiny_data["item"].x_text}
+        names = NAMES[: getattr(request, "param", 3)]
+        return self.changed(with_features(tiny_data, {name: x[name] for name in names}))
+
+    def changed(self, data: HeteroData) -> HeteroData:
+        """What a subclass changes of this graph."""
+        return data
+
+    def drawn(self, data: HeteroData, **init_args: Any) -> Model:
+        """A model none of whose biases are zero."""
+        model = self.build(data, **init_args)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name.endswith("bias"):
+                    parameter.uniform_(-0.5, 0.5)
+        return model
 
     @pytest.mark.parametrize("names", [["text"], ["image", "text"], ["audio", "image", "text"]], ids="-".join)
     def test_one_two_and_three_modalities(self, tiny_data: HeteroData, names: list[str]) -> None:

@@ -8,34 +8,15 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models import BM3, UserItem
 from pyg_mmrec.typing import INTERACTS, Triplets
-from tests.models.model_tests import FeatureModelTests, with_features
-
-NAMES = ["audio", "image", "text"]
+from tests.models.in_numpy import adjacency, light_gcn, linear, numbers, projected
+from tests.models.model_tests import NAMES, FeatureModelTests
 
 
 def behavior(data: HeteroData, model: BM3) -> tuple[np.ndarray, np.ndarray]:
     """h_u and h_i, as the equations have them."""
-    user, item = model.user_emb.weight.detach().numpy(), model.item_emb.weight.detach().numpy()
-    a = np.zeros((40, 30))
-    for u, i in data[INTERACTS].edge_index.t().tolist():
-        a[u, i] = 1
-    a = a / np.sqrt(np.maximum(a.sum(1, keepdims=True), 1)) / np.sqrt(np.maximum(a.sum(0), 1))
-    users, items = [user], [item]
-    for _ in range(model.num_layers):
-        users, items = [*users, a @ items[-1]], [*items, a.T @ users[-1]]
-    return np.mean(users, axis=0), np.mean(items, axis=0) + item
-
-
-def latents(data: HeteroData, model: BM3) -> dict[str, np.ndarray]:
-    """h_m by modality."""
-    out = {}
-    for name, lin in model.projection.lins.items():
-        out[name] = data["item"][f"x_{name}"].numpy() @ lin.weight.detach().numpy().T + lin.bias.detach().numpy()
-    return out
-
-
-def predicted(model: BM3, h: np.ndarray) -> np.ndarray:
-    return h @ model.predictor.weight.detach().numpy().T + model.predictor.bias.detach().numpy()
+    first, a = numbers(model.item_emb.weight), adjacency(data[INTERACTS].edge_index)
+    user, item = light_gcn(a, numbers(model.user_emb.weight), first, model.num_layers)
+    return user, item + first
 
 
 def c(one: np.ndarray, other: np.ndarray) -> float:
@@ -57,41 +38,21 @@ def kept_targets(model: BM3, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     return kept
 
 
-class TestBM3(FeatureModelTests):
+class TestBM3(FeatureModelTests[BM3]):
     model_class = BM3
-
-    def build(self, data: HeteroData, seed: int = 0, **init_args: object) -> BM3:
-        model = super().build(data, seed, **init_args)
-        assert isinstance(model, BM3)
-        return model
-
-    def drawn(self, data: HeteroData, **init_args: object) -> BM3:
-        """A model none of whose biases are zero."""
-        model = self.build(data, **init_args)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if name.endswith("bias"):
-                    parameter.uniform_(-0.5, 0.5)
-        return model
-
-    @pytest.fixture
-    def data(self, tiny_data: HeteroData, request: pytest.FixtureRequest) -> HeteroData:
-        """The tiny graph with as many modalities as the test asks for, three by default."""
-        x = {"audio": torch.rand(30, 5), "image": tiny_data["item"].x_image, "text": tiny_data["item"].x_text}
-        return with_features(tiny_data, {name: x[name] for name in NAMES[: getattr(request, "param", 3)]})
 
     @pytest.mark.parametrize("num_layers", [0, 1, 3])
     def test_forward_equals_its_equations(self, data: HeteroData, num_layers: int) -> None:
         model = self.drawn(data, num_layers=num_layers)
         h_u, h_i = behavior(data, model)
-        modal = np.mean(list(latents(data, model).values()), axis=0)
+        modal = np.mean(list(projected(data, model).values()), axis=0)
         modal_user = np.zeros((40, 16))
         for u in range(40):
             modal_user[u] = modal[[i for v, i in data[INTERACTS].edge_index.t().tolist() if v == u]].mean(0)
         out = model(data)
         expected = {
-            "user": (out.user, predicted(model, h_u)),
-            "item": (out.item, predicted(model, h_i)),
+            "user": (out.user, linear(model.predictor, h_u)),
+            "item": (out.item, linear(model.predictor, h_i)),
             "behavior user": (out.behavior.user, h_u),
             "behavior item": (out.behavior.item, h_i),
             "modal user": (out.modal.user, modal_user),
@@ -99,7 +60,7 @@ class TestBM3(FeatureModelTests):
         }
         for name, (found, value) in expected.items():
             np.testing.assert_allclose(found.detach().numpy(), value, rtol=1e-4, atol=1e-5, err_msg=name)
-        scores = predicted(model, h_u) @ predicted(model, h_i).T
+        scores = linear(model.predictor, h_u) @ linear(model.predictor, h_i).T
         np.testing.assert_allclose(self.all_scores(model, data).numpy(), scores, rtol=1e-4, atol=1e-5)
 
     @pytest.mark.parametrize("l2_form", ["squared", "norm"])
@@ -111,10 +72,10 @@ class TestBM3(FeatureModelTests):
         target_u, target_i, *target_m = (target.numpy() for target in kept)
         h_u, h_i = behavior(data, model)
         h_u, h_i = h_u[batch.user], h_i[batch.pos_item]
-        rec = c(predicted(model, h_u), target_i) + c(target_u, predicted(model, h_i))
+        rec = c(linear(model.predictor, h_u), target_i) + c(target_u, linear(model.predictor, h_i))
         expected = {"rec": rec}
-        for (name, h), target in zip(latents(data, model).items(), target_m, strict=True):
-            online = predicted(model, h[batch.pos_item])
+        for (name, h), target in zip(projected(data, model).items(), target_m, strict=True):
+            online = linear(model.predictor, h[batch.pos_item])
             expected |= {f"align_{name}": c(online, target_i), f"mask_{name}": c(online, target)}
         squares = np.array([np.square(rows).sum() for rows in (h_u, h_i)])
         penalty = squares.sum() / 2 if l2_form == "squared" else np.sqrt(squares).sum()
@@ -130,7 +91,7 @@ class TestBM3(FeatureModelTests):
         kept = kept_targets(model, monkeypatch)
         model.loss(data, batch)
         h_u, h_i = behavior(data, model)
-        h = [h_u[batch.user], *(table[batch.pos_item] for table in (h_i, *latents(data, model).values()))]
+        h = [h_u[batch.user], *(table[batch.pos_item] for table in (h_i, *projected(data, model).values()))]
         for target, value in zip(kept, h, strict=True):
             left_out = target.numpy() == 0
             assert left_out.mean() == pytest.approx(0.25, abs=0.05)
@@ -186,11 +147,11 @@ class TestBM3(FeatureModelTests):
         losses = model.loss(data, batch)
         assert {name for name in whole if losses[name] != whole[name]} == {"align_image", "mask_image"}
         held = batch.pos_item[mask[batch.pos_item]]
-        h, h_i = latents(data, model)["image"][held], behavior(data, model)[1][held]
-        assert losses["align_image"].item() == pytest.approx(c(predicted(model, h), h_i), rel=1e-4)
-        assert losses["mask_image"].item() == pytest.approx(c(predicted(model, h), h), rel=1e-4)
-        rest = [h for name, h in latents(data, model).items() if name != "image"]
-        expected = np.where(mask.numpy()[:, None], np.mean(list(latents(data, model).values()), 0), np.mean(rest, 0))
+        h, h_i = projected(data, model)["image"][held], behavior(data, model)[1][held]
+        assert losses["align_image"].item() == pytest.approx(c(linear(model.predictor, h), h_i), rel=1e-4)
+        assert losses["mask_image"].item() == pytest.approx(c(linear(model.predictor, h), h), rel=1e-4)
+        rest = [h for name, h in projected(data, model).items() if name != "image"]
+        expected = np.where(mask.numpy()[:, None], np.mean(list(projected(data, model).values()), 0), np.mean(rest, 0))
         np.testing.assert_allclose(model(data).modal.item.detach().numpy(), expected, rtol=1e-4, atol=1e-5)
 
     def test_modalities_that_no_item_of_the_batch_has(self, tiny_data: HeteroData) -> None:
@@ -208,7 +169,7 @@ class TestBM3(FeatureModelTests):
         model = self.drawn(data)
         assert model.modal_channels == dict.fromkeys(NAMES, 16)
         for name, h in model.modal_items(data).items():
-            np.testing.assert_allclose(h.detach().numpy(), latents(data, model)[name], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(h.detach().numpy(), projected(data, model)[name], rtol=1e-4, atol=1e-5)
 
     def test_biases_start_at_zero(self, tiny_data: HeteroData) -> None:
         model = self.drawn(tiny_data)

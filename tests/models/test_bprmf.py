@@ -8,7 +8,7 @@ from pyg_mmrec.models import BPRMF
 from tests.models.model_tests import ModelTests
 
 
-class TestBPRMF(ModelTests):
+class TestBPRMF(ModelTests[BPRMF]):
     model_class = BPRMF
 
     def test_scores_are_inner_products(self, tiny_data: HeteroData) -> None:

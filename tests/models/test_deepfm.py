@@ -11,7 +11,7 @@ from pyg_mmrec.models import DeepFM
 from tests.models.click_tests import ClickModelTests, fields_of, layers_of, perceptron
 
 
-class TestDeepFM(ClickModelTests):
+class TestDeepFM(ClickModelTests[DeepFM]):
     model_class = DeepFM
 
     def logit(self, model: DeepFM, data: HeteroData, user: int, item: int) -> float:

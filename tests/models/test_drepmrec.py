@@ -13,6 +13,7 @@ from pyg_mmrec.benchmark.prepare import Views
 from pyg_mmrec.models import DRepMRec
 from pyg_mmrec.nn import similarity
 from pyg_mmrec.typing import INTERACTS, similar
+from tests.models.in_numpy import unit
 from tests.models.model_tests import FeatureModelTests, to_double, with_features, with_user_graphs
 
 Array = NDArray[np.float64]
@@ -24,10 +25,6 @@ def tiny_split(tiny_split: Views) -> Views:
     """With user-user graphs."""
     views = tuple(map(with_user_graphs, tiny_split))
     return views  # type: ignore[return-value]
-
-
-def unit(x: Array) -> Array:
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
 def dense(edges: Tensor, weight: Tensor | None, num_src: int, num_dst: int) -> Array:
@@ -102,7 +99,7 @@ def losses_in_numpy(model: Any, data: HeteroData, user: list[int], pos: list[int
     return losses
 
 
-class TestDRepMRec(FeatureModelTests):
+class TestDRepMRec(FeatureModelTests[DRepMRec]):
     model_class = DRepMRec
 
     def double(self, tiny_data: HeteroData, **init_args: Any) -> tuple[Any, HeteroData]:

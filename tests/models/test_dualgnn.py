@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,9 @@ from torch_geometric.data import HeteroData
 from pyg_mmrec.models import DualGNN
 from pyg_mmrec.transforms import UserCooccurrence
 from pyg_mmrec.typing import COOCCURS, INTERACTS
-from pyg_mmrec.utils import cooccurrence_operator, modality_masks, with_operators
-from tests.models.model_tests import FeatureModelTests, Views, with_features, with_user_graphs
-
-NAMES = ["audio", "image", "text"]
+from pyg_mmrec.utils import cooccurrence_operator, with_operators
+from tests.models.in_numpy import adjacency, light_gcn, numbers, projected, softmax
+from tests.models.model_tests import NAMES, FeatureModelTests, Views, with_user_graphs
 
 
 @pytest.fixture
@@ -23,29 +24,19 @@ def tiny_split(tiny_split: Views) -> Views:
 
 def representations(data: HeteroData, model: DualGNN) -> tuple[np.ndarray, np.ndarray]:
     """Users and items by the equations."""
-    a = np.zeros((40, 30))
-    for u, i in data[INTERACTS].edge_index.t().tolist():
-        a[u, i] = 1
-    a = a / np.sqrt(np.maximum(a.sum(1, keepdims=True), 1)) / np.sqrt(np.maximum(a.sum(0), 1))
-    names, masks = list(model.in_channels), modality_masks(data, list(model.in_channels))
-    user_parts, item_parts = [], []
-    for name in names:
-        lin = model.projection.lins[name]
-        item = data["item"][f"x_{name}"].numpy() @ lin.weight.detach().numpy().T + lin.bias.detach().numpy()
-        if name in masks:
-            item = item * masks[name].numpy()[:, None]
-        users, items = [model.user_emb[name].weight.detach().numpy()], [item]
-        for _ in range(model.num_layers):
-            users, items = [*users, a @ items[-1]], [*items, a.T @ users[-1]]
-        user_parts.append(np.mean(users, axis=0))
-        item_parts.append(np.mean(items, axis=0))
+    a = adjacency(data[INTERACTS].edge_index)
+    pairs = [
+        light_gcn(a, numbers(model.user_emb[name].weight), item, model.num_layers)
+        for name, item in projected(data, model).items()
+    ]
+    user_parts, item_parts = ([pair[side] for pair in pairs] for side in (0, 1))
     if model.fusion == "concat":
         user, item = np.concatenate(user_parts, axis=1), np.concatenate(item_parts, axis=1)
     else:
-        weight = np.zeros((40, len(names)))
-        if model.fusion == "weighted" and len(names) > 1:
-            weight = model.user_weight.weight.detach().numpy()
-        weight = np.exp(weight) / np.exp(weight).sum(1, keepdims=True)
+        weight = np.zeros((40, len(pairs)))
+        if model.fusion == "weighted" and len(pairs) > 1:
+            weight = numbers(model.user_weight.weight)
+        weight = softmax(weight)
         user = sum(weight[:, m : m + 1] * part for m, part in enumerate(user_parts))
         item = sum(item_parts)
     graph, out = data[COOCCURS], user.copy()
@@ -57,30 +48,15 @@ def representations(data: HeteroData, model: DualGNN) -> tuple[np.ndarray, np.nd
     return out, item
 
 
-class TestDualGNN(FeatureModelTests):
+class TestDualGNN(FeatureModelTests[DualGNN]):
     model_class = DualGNN
 
-    def build(self, data: HeteroData, seed: int = 0, **init_args: object) -> DualGNN:
-        model = super().build(data, seed, **init_args)
-        assert isinstance(model, DualGNN)
+    def drawn(self, data: HeteroData, **init_args: Any) -> DualGNN:
+        """Users weigh modalities unevenly, too."""
+        model = super().drawn(data, **init_args)
+        if model.user_weight is not None:
+            torch.nn.init.normal_(model.user_weight.weight)
         return model
-
-    def drawn(self, data: HeteroData, **init_args: object) -> DualGNN:
-        """A model whose biases are not zero and whose users weigh modalities unevenly."""
-        model = self.build(data, **init_args)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if name.endswith("bias"):
-                    parameter.uniform_(-0.5, 0.5)
-                elif name.startswith("user_weight"):
-                    parameter.normal_()
-        return model
-
-    @pytest.fixture
-    def data(self, tiny_data: HeteroData, request: pytest.FixtureRequest) -> HeteroData:
-        """The tiny graph with as many modalities as the test asks for, three by default."""
-        x = {"audio": torch.rand(30, 5), "image": tiny_data["item"].x_image, "text": tiny_data["item"].x_text}
-        return with_features(tiny_data, {name: x[name] for name in NAMES[: getattr(request, "param", 3)]})
 
     @pytest.mark.parametrize("num_layers", [0, 2])
     @pytest.mark.parametrize("fusion", ["weighted", "mean", "concat"])

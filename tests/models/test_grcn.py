@@ -10,17 +10,8 @@ from torch_geometric.data import HeteroData
 from pyg_mmrec.models import GRCN
 from pyg_mmrec.typing import INTERACTS
 from pyg_mmrec.utils import modality_masks
-from tests.models.model_tests import FeatureModelTests, with_features
-
-NAMES = ["audio", "image", "text"]
-
-
-def table(embedding: Any) -> np.ndarray:
-    return embedding.weight.detach().numpy()
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+from tests.models.in_numpy import linear, numbers, unit
+from tests.models.model_tests import NAMES, FeatureModelTests
 
 
 def softmax(scores: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -37,10 +28,10 @@ def representations(data: HeteroData, model: GRCN) -> tuple[np.ndarray, np.ndarr
     masks = modality_masks(data, list(model.in_channels))
     users, items, user_weights, item_weights = [], [], [], []
     for m, (name, lin) in enumerate(model.projection.lins.items()):
-        z = data["item"][f"x_{name}"].numpy() @ table(lin).T + lin.bias.detach().numpy()
+        z = linear(lin, data["item"][f"x_{name}"].numpy())
         held = edges * masks[name].numpy() if name in masks else edges
         item = unit(np.where(z > 0, z, 0.01 * z)) * (masks[name].numpy()[:, None] if name in masks else 1)
-        user = unit(table(model.preference[name]))
+        user = unit(numbers(model.preference[name].weight))
         for _ in range(model.num_routing):
             user = unit(user + softmax(user @ item.T, held) @ item)
         to_user, to_item = softmax(user @ item.T, held), softmax(item @ user.T, held.T)
@@ -50,37 +41,22 @@ def representations(data: HeteroData, model: GRCN) -> tuple[np.ndarray, np.ndarr
         item_weights.append(model.item_confidence.detach().numpy()[:, m : m + 1] * to_item)
     to_user = np.maximum(np.max(user_weights, axis=0), 0) * edges
     to_item = np.maximum(np.max(item_weights, axis=0), 0) * edges.T
-    layers = [(table(model.user_emb), table(model.item_emb))]
+    layers = [(numbers(model.user_emb.weight), numbers(model.item_emb.weight))]
     for _ in range(model.num_layers):
         layers.append((to_user @ layers[-1][1], to_item @ layers[-1][0]))
     user_id, item_id = (np.sum(side, axis=0) for side in zip(*layers, strict=True))
     return np.concatenate([user_id, *users], axis=1), np.concatenate([item_id, *items], axis=1)
 
 
-class TestGRCN(FeatureModelTests):
+class TestGRCN(FeatureModelTests[GRCN]):
     model_class = GRCN
 
-    def build(self, data: HeteroData, seed: int = 0, **init_args: object) -> GRCN:
-        model = super().build(data, seed, **init_args)
-        assert isinstance(model, GRCN)
+    def drawn(self, data: HeteroData, **init_args: Any) -> GRCN:
+        """Some nodes trust no modality, too."""
+        model = super().drawn(data, **init_args)
+        for confidence in (model.user_confidence, model.item_confidence):
+            torch.nn.init.uniform_(confidence, -1, 2)
         return model
-
-    def drawn(self, data: HeteroData, **init_args: object) -> GRCN:
-        """A model whose biases are not zero and some of whose nodes trust no modality."""
-        model = self.build(data, **init_args)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if name.endswith("bias"):
-                    parameter.uniform_(-0.5, 0.5)
-                elif name.endswith("confidence"):
-                    parameter.uniform_(-1, 2)
-        return model
-
-    @pytest.fixture
-    def data(self, tiny_data: HeteroData, request: pytest.FixtureRequest) -> HeteroData:
-        """The tiny graph with as many modalities as the test asks for, three by default."""
-        x = {"audio": torch.rand(30, 5), "image": tiny_data["item"].x_image, "text": tiny_data["item"].x_text}
-        return with_features(tiny_data, {name: x[name] for name in NAMES[: getattr(request, "param", 3)]})
 
     @pytest.mark.parametrize(("num_layers", "num_routing"), [(1, 0), (2, 3)])
     @pytest.mark.parametrize("data", [1, 2, 3], indirect=True)
@@ -100,7 +76,7 @@ class TestGRCN(FeatureModelTests):
     def test_loss_equals_its_equation(self, data: HeteroData) -> None:
         model, batch = self.drawn(data, l2_weight=0.3), self.batch(data)
         user, item = representations(data, model)
-        user_id, item_id = table(model.user_emb), table(model.item_emb)
+        user_id, item_id = numbers(model.user_emb.weight), numbers(model.item_emb.weight)
         bpr, squares = 0.0, 0.0
         for u, i, j in zip(*(part.tolist() for part in batch), strict=True):
             bpr += np.log1p(np.exp(user[u] @ item[j] - user[u] @ item[i]))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,35 +9,20 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models import LATTICE, MICRO
 from pyg_mmrec.typing import INTERACTS, similar
-from tests.models.model_tests import FeatureModelTests, with_features
-
-NAMES = ["audio", "image", "text"]
-
-
-def linear(lin: torch.nn.Linear, x: np.ndarray) -> np.ndarray:
-    return x @ lin.weight.detach().numpy().T + lin.bias.detach().numpy()
+from tests.models.in_numpy import adjacency, item_graph, light_gcn, linear, numbers, softmax
+from tests.models.model_tests import NAMES, FeatureModelTests
 
 
 def smooth(data: HeteroData, model: LATTICE | MICRO) -> tuple[np.ndarray, np.ndarray]:
     """Users and items of the backbone."""
-    user, item = model.user_emb.weight.detach().numpy(), model.item_emb.weight.detach().numpy()
-    a = np.zeros((40, 30))
-    for u, i in data[INTERACTS].edge_index.t().tolist():
-        a[u, i] = 1
-    a = a / np.sqrt(np.maximum(a.sum(1, keepdims=True), 1)) / np.sqrt(np.maximum(a.sum(0), 1))
-    users, items = [user], [item]
-    for _ in range(model.num_layers):
-        users, items = [*users, a @ items[-1]], [*items, a.T @ users[-1]]
-    return np.mean(users, axis=0), np.mean(items, axis=0)
+    a = adjacency(data[INTERACTS].edge_index)
+    return light_gcn(a, numbers(model.user_emb.weight), numbers(model.item_emb.weight), model.num_layers)
 
 
 def modal_graphs(data: HeteroData, model: LATTICE | MICRO) -> dict[str, np.ndarray]:
     """The latent graph of each modality."""
     out = {}
     for name in model.in_channels:
-        s, graph = np.zeros((30, 30)), data[similar("item", name)]
-        for (neighbor, centre), w in zip(graph.edge_index.t().tolist(), graph.edge_weight.tolist(), strict=True):
-            s[centre, neighbor] += w
         z = linear(model.structure.projection.lins[name], data["item"][f"x_{name}"].numpy())
         cosine = z @ z.T / np.linalg.norm(z, axis=1) / np.linalg.norm(z, axis=1, keepdims=True)
         a = np.zeros((30, 30))
@@ -44,41 +31,27 @@ def modal_graphs(data: HeteroData, model: LATTICE | MICRO) -> dict[str, np.ndarr
                 a[i, j] = max(0, cosine[i, j])
         degree = a.sum(1)
         learned = a / np.sqrt(degree) / np.sqrt(degree)[:, None]
-        out[name] = model.frozen_weight * s + (1 - model.frozen_weight) * learned
+        out[name] = model.frozen_weight * item_graph(data, name) + (1 - model.frozen_weight) * learned
     return out
 
 
 def structure(data: HeteroData, model: LATTICE) -> np.ndarray:
     """A, the latent graph of all modalities."""
     logit = np.zeros(len(model.in_channels)) if model.graph_logit is None else model.graph_logit.detach().numpy()
-    share = np.exp(logit) / np.exp(logit).sum()
-    return np.sum([alpha * a for alpha, a in zip(share, modal_graphs(data, model).values(), strict=True)], axis=0)
+    return np.sum(
+        [alpha * a for alpha, a in zip(softmax(logit), modal_graphs(data, model).values(), strict=True)], axis=0
+    )
 
 
-class TestLATTICE(FeatureModelTests):
+class TestLATTICE(FeatureModelTests[LATTICE]):
     model_class = LATTICE
 
-    def build(self, data: HeteroData, seed: int = 0, **init_args: object) -> LATTICE:
-        model = super().build(data, seed, **init_args)
-        assert isinstance(model, LATTICE)
+    def drawn(self, data: HeteroData, **init_args: Any) -> LATTICE:
+        """The shares of modalities are uneven, too."""
+        model = super().drawn(data, **init_args)
+        if model.graph_logit is not None:
+            torch.nn.init.uniform_(model.graph_logit, -0.5, 0.5)
         return model
-
-    def drawn(self, data: HeteroData, **init_args: object) -> LATTICE:
-        """A model with biases and uneven shares."""
-        model = self.build(data, **init_args)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if parameter.dim() == 1:
-                    parameter.uniform_(-0.5, 0.5)
-                assert parameter.abs().sum() > 0, name
-        return model
-
-    @pytest.fixture
-    def data(self, tiny_data: HeteroData, request: pytest.FixtureRequest) -> HeteroData:
-        """The tiny graph with as many modalities as the test asks for, three by default."""
-        audio = torch.rand(30, 5, generator=torch.Generator().manual_seed(0))
-        x = {"audio": audio, "image": tiny_data["item"].x_image, "text": tiny_data["item"].x_text}
-        return with_features(tiny_data, {name: x[name] for name in NAMES[: getattr(request, "param", 3)]})
 
     @pytest.mark.parametrize(
         "init_args",

@@ -27,13 +27,8 @@ def refined_layers(data: HeteroData, model: LayerGCN) -> list[np.ndarray]:
     return layers
 
 
-class TestLayerGCN(ModelTests):
+class TestLayerGCN(ModelTests[LayerGCN]):
     model_class = LayerGCN
-
-    def build(self, data: HeteroData, seed: int = 0, **init_args: object) -> LayerGCN:
-        model = super().build(data, seed, **init_args)
-        assert isinstance(model, LayerGCN)
-        return model
 
     @pytest.mark.parametrize("num_layers", [1, 2, 4])
     def test_forward_equals_its_equations(self, tiny_data: HeteroData, num_layers: int) -> None:

@@ -10,9 +10,8 @@ from torch_geometric.data import HeteroData
 from pyg_mmrec.models import LGMRec
 from pyg_mmrec.typing import INTERACTS, Triplets
 from pyg_mmrec.utils import modality_masks
-from tests.models.model_tests import FeatureModelTests, with_features
-
-NAMES = ["audio", "image", "text"]
+from tests.models.in_numpy import adjacency, info_nce, light_gcn, numbers, softmax, unit
+from tests.models.model_tests import NAMES, FeatureModelTests
 
 
 class Parts(NamedTuple):
@@ -26,28 +25,10 @@ class Parts(NamedTuple):
     item_global: list[np.ndarray]
 
 
-def norm(x: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(x, axis=1, keepdims=True)
-    return x / np.where(length > 0, length, 1)
-
-
-def softmax(x: np.ndarray) -> np.ndarray:
-    return np.exp(x) / np.exp(x).sum(1, keepdims=True)
-
-
-def adjacency(data: HeteroData) -> np.ndarray:
-    a = np.zeros((40, 30))
-    for u, i in data[INTERACTS].edge_index.t().tolist():
-        a[u, i] = 1
-    return a / np.sqrt(np.maximum(a.sum(1, keepdims=True), 1)) / np.sqrt(np.maximum(a.sum(0), 1))
-
-
 def parts(data: HeteroData, model: LGMRec) -> Parts:
-    user, item, a = model.user_emb.weight.detach().numpy(), model.item_emb.weight.detach().numpy(), adjacency(data)
-    users, items = [user], [item]
-    for _ in range(model.num_layers):
-        users, items = [*users, a @ items[-1]], [*items, a.T @ users[-1]]
-    out = Parts(np.mean(users, axis=0), np.mean(items, axis=0), [], [], [], [])
+    a = adjacency(data[INTERACTS].edge_index)
+    local = light_gcn(a, numbers(model.user_emb.weight), numbers(model.item_emb.weight), model.num_layers)
+    out = Parts(*local, [], [], [], [])
     masks = modality_masks(data, list(model.in_channels))
     for name in model.in_channels:
         held = masks[name].numpy()[:, None] if name in masks else np.ones((30, 1))
@@ -57,8 +38,8 @@ def parts(data: HeteroData, model: LGMRec) -> Parts:
         user_m, user_h = a @ item_m, a @ item_h
         for _ in range(model.num_modal_layers):
             user_m, item_m = a @ item_m, a.T @ user_m
-        out.user_modal.append(norm(user_m))
-        out.item_modal.append(norm(item_m))
+        out.user_modal.append(unit(user_m))
+        out.item_modal.append(unit(item_m))
         user_h, item_h = softmax(user_h / model.temperature), softmax(item_h / model.temperature) * held
         g = out.item_id
         for _ in range(model.num_hyper_layers):
@@ -69,29 +50,13 @@ def parts(data: HeteroData, model: LGMRec) -> Parts:
 
 
 def embeddings(model: LGMRec, value: Parts) -> tuple[np.ndarray, np.ndarray]:
-    user = value.user_id + sum(value.user_modal) + model.global_weight * norm(sum(value.user_global))
-    item = value.item_id + sum(value.item_modal) + model.global_weight * norm(sum(value.item_global))
+    user = value.user_id + sum(value.user_modal) + model.global_weight * unit(sum(value.user_global))
+    item = value.item_id + sum(value.item_modal) + model.global_weight * unit(sum(value.item_global))
     return user, item
 
 
-def contrast(anchor: np.ndarray, positive: np.ndarray, temperature: float) -> float:
-    logits = norm(anchor) @ norm(positive).T / temperature
-    return float(np.mean(np.log(np.exp(logits).sum(1)) - np.diag(logits)))
-
-
-class TestLGMRec(FeatureModelTests):
+class TestLGMRec(FeatureModelTests[LGMRec]):
     model_class = LGMRec
-
-    def build(self, data: HeteroData, seed: int = 0, **init_args: object) -> LGMRec:
-        model = super().build(data, seed, **init_args)
-        assert isinstance(model, LGMRec)
-        return model
-
-    @pytest.fixture
-    def data(self, tiny_data: HeteroData, request: pytest.FixtureRequest) -> HeteroData:
-        """The tiny graph with as many modalities as the test asks for, three by default."""
-        x = {"audio": torch.rand(30, 5), "image": tiny_data["item"].x_image, "text": tiny_data["item"].x_text}
-        return with_features(tiny_data, {name: x[name] for name in NAMES[: getattr(request, "param", 3)]})
 
     @pytest.mark.parametrize(("layers", "modal_layers", "hyper_layers"), [(2, 2, 1), (0, 0, 2), (1, 3, 3)])
     @pytest.mark.parametrize("data", [1, 2, 3], indirect=True)
@@ -131,8 +96,8 @@ class TestLGMRec(FeatureModelTests):
         total = 0.0
         for n, m in pairs:
             both = [i for i in items if m > 0 or not lacking[i]]
-            total += contrast(value.user_global[m][users], value.user_global[n][users], 0.5)
-            total += contrast(value.item_global[m][both], value.item_global[n][both], 0.5)
+            total += info_nce(value.user_global[m][users], value.user_global[n][users], 0.5)
+            total += info_nce(value.item_global[m][both], value.item_global[n][both], 0.5)
         if pairs:
             assert losses["contrast"].item() == pytest.approx(0.7 * total / len(pairs), rel=1e-4)
 

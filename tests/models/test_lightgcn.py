@@ -24,7 +24,7 @@ def propagate(data: HeteroData, user: np.ndarray, item: np.ndarray, num_layers: 
     return mean[:num_users], mean[num_users:]
 
 
-class TestLightGCN(ModelTests):
+class TestLightGCN(ModelTests[LightGCN]):
     model_class = LightGCN
 
     @pytest.mark.parametrize("num_layers", [0, 1, 3])

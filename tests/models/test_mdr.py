@@ -38,14 +38,9 @@ def raw_data(tiny_data: HeteroData) -> HeteroData:
     return tiny_data
 
 
-class TestMDR(FeatureModelTests):
+class TestMDR(FeatureModelTests[MDR]):
     model_class = MDR
     init_args = {"kl_weight": 0.1}  # noqa: RUF012
-
-    def build(self, data: HeteroData, seed: int = 0, **init_args: Any) -> MDR:
-        model = super().build(data, seed, **init_args)
-        assert isinstance(model, MDR)
-        return model
 
     def test_raw_content_is_read(self, raw_data: HeteroData) -> None:
         model = self.build(raw_data, word_channels=8, layout=LAYOUT)

@@ -23,7 +23,8 @@ def models_with_suite(source: str) -> dict[str, str]:
     found = {}
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
-            suites = [base.id for base in node.bases if isinstance(base, ast.Name) and base.id.endswith("ModelTests")]
+            bases = [ast.unparse(base).partition("[")[0] for base in node.bases]
+            suites = [base for base in bases if base.endswith("ModelTests")]
             for line in node.body:
                 is_model = isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "model_class"
                 if is_model and suites and isinstance(line.value, ast.Name):
@@ -57,7 +58,7 @@ class TestB:
     model_class = B
 class C(ModelTests):
     model_class = C
-class TestD(FeatureModelTests):
+class TestD(FeatureModelTests[D]):
     init_args = {}
     model_class = D
 class TestE(ModelTests):

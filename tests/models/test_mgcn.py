@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,9 +11,9 @@ from pyg_mmrec.models import MGCN
 from pyg_mmrec.nn.loss import info_nce
 from pyg_mmrec.typing import INTERACTS, Triplets, similar
 from pyg_mmrec.utils import modality_masks
-from tests.models.model_tests import FeatureModelTests, with_features
-
-NAMES = ["audio", "image", "text"]
+from tests.models import in_numpy
+from tests.models.in_numpy import adjacency, item_graph, light_gcn, linear, numbers, projected, sigmoid
+from tests.models.model_tests import NAMES, FeatureModelTests
 
 
 class Parts(NamedTuple):
@@ -26,36 +25,16 @@ class Parts(NamedTuple):
     item_mul: np.ndarray
 
 
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
-
-
-def linear(lin: Any) -> Callable[[np.ndarray], np.ndarray]:
-    bias = 0 if lin.bias is None else lin.bias.detach().numpy()
-    return lambda x: x @ lin.weight.detach().numpy().T + bias
-
-
 def parts(data: HeteroData, model: MGCN) -> Parts:
-    user, item = model.user_emb.weight.detach().numpy(), model.item_emb.weight.detach().numpy()
-    a = np.zeros((40, 30))
-    for u, i in data[INTERACTS].edge_index.t().tolist():
-        a[u, i] = 1
-    a = a / np.sqrt(np.maximum(a.sum(1, keepdims=True), 1)) / np.sqrt(np.maximum(a.sum(0), 1))
-    users, items = [user], [item]
-    for _ in range(model.num_layers):
-        users, items = [*users, a @ items[-1]], [*items, a.T @ users[-1]]
-    user_id, item_id = np.mean(users, axis=0), np.mean(items, axis=0)
+    user, item = numbers(model.user_emb.weight), numbers(model.item_emb.weight)
+    a = adjacency(data[INTERACTS].edge_index)
+    user_id, item_id = light_gcn(a, user, item, model.num_layers)
     views, masks = {}, modality_masks(data, list(model.in_channels))
-    for name in model.in_channels:
-        s = np.zeros((30, 30))
-        graph = data[similar("item", name)]
-        for (neighbor, centre), w in zip(graph.edge_index.t().tolist(), graph.edge_weight.tolist(), strict=True):
-            s[centre, neighbor] += w
-        first = linear(model.projection.lins[name])(data["item"][f"x_{name}"].numpy())
-        purified = item * sigmoid(linear(model.gates[name].lin)(first))
+    for name, first in projected(data, model).items():
+        purified = item * sigmoid(linear(model.gates[name].lin, first))
         if name in masks:
             purified = purified * masks[name].numpy()[:, None]
-        views[name] = np.linalg.matrix_power(s, model.num_item_layers) @ purified
+        views[name] = np.linalg.matrix_power(item_graph(data, name), model.num_item_layers) @ purified
     user_views = {name: a @ view for name, view in views.items()}
     return Parts(user_id, item_id, fuse(model, user_views, user_id), fuse(model, views, item_id))
 
@@ -66,50 +45,26 @@ def fuse(model: MGCN, views: dict[str, np.ndarray], behavior: np.ndarray) -> np.
     w3, _, q = model.attention
     out = np.zeros_like(behavior)
     for n in range(len(behavior)):
-        weight = {name: np.exp(linear(q)(np.tanh(linear(w3)(view[n])))[0]) for name, view in views.items()}
+        weight = {name: np.exp(linear(q, np.tanh(linear(w3, view[n])))[0]) for name, view in views.items()}
         shared = sum(weight[name] / sum(weight.values()) * view[n] for name, view in views.items())
         out[n] = shared
         for name, view in views.items():
-            preference = sigmoid(linear(model.preference[name])(behavior[n]))
+            preference = sigmoid(linear(model.preference[name], behavior[n]))
             out[n] += (view[n] - shared) * preference / len(views)
     return out
 
 
-def contrast(anchor: np.ndarray, positive: np.ndarray, temperature: float) -> float:
-    anchor = anchor / np.linalg.norm(anchor, axis=1, keepdims=True)
-    positive = positive / np.linalg.norm(positive, axis=1, keepdims=True)
-    total = 0.0
-    for row in range(len(anchor)):
-        similarity = [np.exp(anchor[row] @ other / temperature) for other in positive]
-        total -= np.log(similarity[row] / sum(similarity))
-    return total / len(anchor)
-
-
-class TestMGCN(FeatureModelTests):
+class TestMGCN(FeatureModelTests[MGCN]):
     model_class = MGCN
 
-    def build(self, data: HeteroData, seed: int = 0, **init_args: object) -> MGCN:
-        model = super().build(data, seed, **init_args)
-        assert isinstance(model, MGCN)
-        return model
-
-    def drawn(self, data: HeteroData, **init_args: object) -> MGCN:
-        """A model none of whose biases are zero and whose attention and gates are far from even."""
-        model = self.build(data, **init_args)
+    def drawn(self, data: HeteroData, **init_args: Any) -> MGCN:
+        """Attention and gates are far from even, too."""
+        model = super().drawn(data, **init_args)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                if name.endswith("bias"):
-                    parameter.uniform_(-0.5, 0.5)
-                elif not name.endswith("emb.weight"):
+                if not name.endswith(("bias", "emb.weight")):
                     parameter.mul_(3)
         return model
-
-    @pytest.fixture
-    def data(self, tiny_data: HeteroData, request: pytest.FixtureRequest) -> HeteroData:
-        """The tiny graph with as many modalities as the test asks for, three by default."""
-        audio = torch.rand(30, 5, generator=torch.Generator().manual_seed(0))
-        x = {"audio": audio, "image": tiny_data["item"].x_image, "text": tiny_data["item"].x_text}
-        return with_features(tiny_data, {name: x[name] for name in NAMES[: getattr(request, "param", 3)]})
 
     @pytest.mark.parametrize(("num_layers", "num_item_layers"), [(2, 1), (3, 2), (0, 0)])
     @pytest.mark.parametrize("data", [1, 2, 3], indirect=True)
@@ -137,8 +92,8 @@ class TestMGCN(FeatureModelTests):
         users, items = sorted(set(batch.user.tolist())), sorted(set(batch.pos_item.tolist()))
         assert len(users) < batch.user.numel()
         assert len(items) < batch.user.numel()
-        contrasts = contrast(value.user_id[users], value.user_mul[users], 0.5)
-        contrasts += contrast(value.item_id[items], value.item_mul[items], 0.5)
+        contrasts = in_numpy.info_nce(value.user_id[users], value.user_mul[users], 0.5)
+        contrasts += in_numpy.info_nce(value.item_id[items], value.item_mul[items], 0.5)
         penalty = squares.sum() / 2 if l2_form == "squared" else np.sqrt(squares).sum()
         losses = model.loss(data, batch)
         assert set(losses) == {"bpr", "contrast", "l2"}
@@ -187,7 +142,7 @@ class TestMGCN(FeatureModelTests):
         model = self.drawn(data)
         assert model.modal_channels == dict.fromkeys(NAMES, 16)
         for name, x in model.modal_items(data).items():
-            expected = linear(model.projection.lins[name])(data["item"][f"x_{name}"].numpy())
+            expected = linear(model.projection.lins[name], data["item"][f"x_{name}"].numpy())
             np.testing.assert_allclose(x.detach().numpy(), expected, rtol=1e-4, atol=1e-5)
 
     def test_biases_start_at_zero(self, tiny_data: HeteroData) -> None:

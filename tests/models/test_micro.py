@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,9 @@ from torch_geometric.data import HeteroData
 from pyg_mmrec.models import MICRO
 from pyg_mmrec.nn.loss import grace_loss
 from pyg_mmrec.typing import Triplets
-from tests.models.model_tests import FeatureModelTests, with_features
-from tests.models.test_lattice import NAMES, linear, modal_graphs, smooth
+from tests.models.in_numpy import linear, unit
+from tests.models.model_tests import NAMES, FeatureModelTests
+from tests.models.test_lattice import modal_graphs, smooth
 
 
 def views_and_fused(data: HeteroData, model: MICRO) -> tuple[list[np.ndarray], np.ndarray]:
@@ -21,13 +24,13 @@ def views_and_fused(data: HeteroData, model: MICRO) -> tuple[list[np.ndarray], n
     first, _, last = model.attention
     fused = np.zeros_like(table)
     for i in range(len(table)):
-        weight = [np.exp(last.weight.detach().numpy()[0] @ np.tanh(linear(first, view[i]))) for view in views]
+        weight = [np.exp(linear(last, np.tanh(linear(first, view[i])))[0]) for view in views]
         fused[i] = sum(w / sum(weight) * view[i] for w, view in zip(weight, views, strict=True))
     return views, fused
 
 
 def contrast(one: np.ndarray, other: np.ndarray, temperature: float) -> float:
-    u, v = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (one, other))
+    u, v = unit(one), unit(other)
     total = 0.0
     for x, y in ((u, v), (v, u)):
         for b in range(len(x)):
@@ -36,31 +39,17 @@ def contrast(one: np.ndarray, other: np.ndarray, temperature: float) -> float:
     return total / (2 * len(one))
 
 
-class TestMICRO(FeatureModelTests):
+class TestMICRO(FeatureModelTests[MICRO]):
     model_class = MICRO
 
-    def build(self, data: HeteroData, seed: int = 0, **init_args: object) -> MICRO:
-        model = super().build(data, seed, **init_args)
-        assert isinstance(model, MICRO)
-        return model
-
-    def drawn(self, data: HeteroData, **init_args: object) -> MICRO:
-        """A model with biases and an attention that is far from even."""
-        model = self.build(data, **init_args)
+    def drawn(self, data: HeteroData, **init_args: Any) -> MICRO:
+        """The attention is far from even, too."""
+        model = super().drawn(data, **init_args)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                if parameter.dim() == 1:
-                    parameter.uniform_(-0.5, 0.5)
-                elif name.startswith("attention"):
+                if name.startswith("attention") and name.endswith("weight"):
                     parameter.mul_(5)
         return model
-
-    @pytest.fixture
-    def data(self, tiny_data: HeteroData, request: pytest.FixtureRequest) -> HeteroData:
-        """The tiny graph with as many modalities as the test asks for, three by default."""
-        audio = torch.rand(30, 5, generator=torch.Generator().manual_seed(0))
-        x = {"audio": audio, "image": tiny_data["item"].x_image, "text": tiny_data["item"].x_text}
-        return with_features(tiny_data, {name: x[name] for name in NAMES[: getattr(request, "param", 3)]})
 
     @pytest.mark.parametrize(
         "init_args",

@@ -10,35 +10,15 @@ from torch_geometric.data import HeteroData
 from pyg_mmrec.models import MMGCL
 from pyg_mmrec.models.mmgcl import DROPPED
 from pyg_mmrec.typing import INTERACTS, Triplets
-from pyg_mmrec.utils import interaction_operator, modality_masks
-from tests.models.model_tests import FeatureModelTests, with_features
-
-NAMES = ["audio", "image", "text"]
+from pyg_mmrec.utils import interaction_operator
+from tests.models.in_numpy import adjacency, light_gcn, projected
+from tests.models.model_tests import NAMES, FeatureModelTests
 
 
 def inputs(data: HeteroData, model: MMGCL) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Users and items of each modality before they are smoothed."""
     users = np.split(model.user_emb.weight.detach().numpy(), len(model.in_channels), axis=1)
-    items, masks = [], modality_masks(data, list(model.in_channels))
-    for name in model.in_channels:
-        lin = model.projection.lins[name]
-        x = data["item"][f"x_{name}"].numpy() @ lin.weight.detach().numpy().T + lin.bias.detach().numpy()
-        items.append(x * masks[name].numpy()[:, None] if name in masks else x)
-    return users, items
-
-
-def smooth(model: MMGCL, a: np.ndarray, user: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    users, items = [user], [item]
-    for _ in range(model.num_layers):
-        users, items = [*users, a @ items[-1]], [*items, a.T @ users[-1]]
-    return np.mean(users, axis=0), np.mean(items, axis=0)
-
-
-def adjacency(edge_index: torch.Tensor) -> np.ndarray:
-    a = np.zeros((40, 30))
-    for u, i in edge_index.t().tolist():
-        a[u, i] = 1
-    return a / np.sqrt(np.maximum(a.sum(1, keepdims=True), 1)) / np.sqrt(np.maximum(a.sum(0), 1))
+    return users, list(projected(data, model).values())
 
 
 def contrast(anchor: list[np.ndarray], positive: list[np.ndarray], shift: int, temperature: float) -> float:
@@ -61,28 +41,11 @@ def contrast(anchor: list[np.ndarray], positive: list[np.ndarray], shift: int, t
     return total / num_rows
 
 
-class TestMMGCL(FeatureModelTests):
+class TestMMGCL(FeatureModelTests[MMGCL]):
     model_class = MMGCL
 
-    def build(self, data: HeteroData, seed: int = 0, **init_args: object) -> MMGCL:
-        model = super().build(data, seed, **init_args)
-        assert isinstance(model, MMGCL)
-        return model
-
-    def drawn(self, data: HeteroData, **init_args: object) -> MMGCL:
-        """A model none of whose biases are zero."""
-        model = self.build(data, **init_args)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if name.endswith("bias"):
-                    parameter.uniform_(-0.5, 0.5)
-        return model
-
-    @pytest.fixture
-    def data(self, tiny_data: HeteroData, request: pytest.FixtureRequest) -> HeteroData:
-        """The tiny graph with as many modalities as the test asks for, three by default; some items lack the first."""
-        x = {"audio": torch.rand(30, 5), "image": tiny_data["item"].x_image, "text": tiny_data["item"].x_text}
-        data = with_features(tiny_data, {name: x[name] for name in NAMES[: getattr(request, "param", 3)]})
+    def changed(self, data: HeteroData) -> HeteroData:
+        """Some items lack the first modality."""
         data["item"].mask_audio = torch.arange(30) % 3 > 0
         return data
 
@@ -90,7 +53,7 @@ class TestMMGCL(FeatureModelTests):
     @pytest.mark.parametrize("data", [1, 2, 3], indirect=True)
     def test_forward_equals_its_equations(self, data: HeteroData, num_layers: int) -> None:
         model, a = self.drawn(data, num_layers=num_layers), adjacency(data[INTERACTS].edge_index)
-        parts = [smooth(model, a, *pair) for pair in zip(*inputs(data, model), strict=True)]
+        parts = [light_gcn(a, *pair, model.num_layers) for pair in zip(*inputs(data, model), strict=True)]
         out = model(data)
         for found, side in zip((out.user, out.item), zip(*parts, strict=True), strict=True):
             np.testing.assert_allclose(found.detach().numpy(), np.concatenate(side, axis=1), rtol=1e-4, atol=1e-5)
@@ -108,7 +71,7 @@ class TestMMGCL(FeatureModelTests):
         losses = model.loss(view, batch)
         first, whole = inputs(data, model), interaction_operator(data).t().to_dense().numpy()
         np.testing.assert_allclose(whole, adjacency(data[INTERACTS].edge_index), rtol=1e-6)
-        parts = [smooth(model, whole, *pair) for pair in zip(*first, strict=True)]
+        parts = [light_gcn(whole, *pair, model.num_layers) for pair in zip(*first, strict=True)]
         user, item = (np.concatenate(side, axis=1) for side in zip(*parts, strict=True))
         bpr, squares = 0.0, np.zeros(3)
         layer0 = [np.concatenate(side, axis=1) for side in first]
@@ -116,9 +79,11 @@ class TestMMGCL(FeatureModelTests):
             bpr += np.log1p(np.exp(user[u] @ item[j] - user[u] @ item[i]))
             squares += [np.square(row).sum() for row in (layer0[0][u], layer0[1][i], layer0[1][j])]
         penalty = squares.sum() / 2 if l2_form == "squared" else np.sqrt(squares).sum()
-        dropped = smooth(model, view[INTERACTS][DROPPED].t().to_dense().numpy(), first[0][-1], first[1][-1])
+        dropped = light_gcn(
+            view[INTERACTS][DROPPED].t().to_dense().numpy(), first[0][-1], first[1][-1], model.num_layers
+        )
         masked = [x * (np.arange(len(x)) / len(x) >= 0.41)[:, None] for x in (first[0][-1], first[1][-1])]
-        masked_out, total = smooth(model, whole, *masked), 0.0
+        masked_out, total = light_gcn(whole, *masked, model.num_layers), 0.0
         for side, rows in enumerate((sorted(set(batch.user.tolist())), sorted(set(batch.pos_item.tolist())))):
             assert len(rows) < batch.user.numel()
             kept = [part[side][rows] for part in parts[:-1]]

@@ -10,21 +10,12 @@ from torch_geometric.data import HeteroData
 from pyg_mmrec.models import MMGCN
 from pyg_mmrec.typing import INTERACTS
 from pyg_mmrec.utils import modality_masks
-from tests.models.model_tests import FeatureModelTests, cold_views, with_features
-
-NAMES = ["audio", "image", "text"]
-
-
-def linear(lin: Any, x: np.ndarray) -> np.ndarray:
-    return x @ lin.weight.detach().numpy().T + (0 if lin.bias is None else lin.bias.detach().numpy())
+from tests.models.in_numpy import linear, numbers, projected, unit
+from tests.models.model_tests import NAMES, FeatureModelTests, cold_views
 
 
 def leaky(x: np.ndarray) -> np.ndarray:
     return np.where(x > 0, x, 0.01 * x)
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
 def convolve(layer: Any, x: np.ndarray, neighbors: list[np.ndarray], identity: np.ndarray) -> np.ndarray:
@@ -44,12 +35,11 @@ def representations(data: HeteroData, model: MMGCN) -> tuple[np.ndarray, np.ndar
     """Users and items by the equations."""
     names, pairs = list(model.in_channels), data[INTERACTS].edge_index.t().tolist()
     masks = modality_masks(data, names)
-    ids = model.user_id.weight.detach().numpy(), model.item_id.weight.detach().numpy()
+    ids = numbers(model.user_id.weight), numbers(model.item_id.weight)
     total = np.zeros_like(ids[0]), np.zeros_like(ids[1])
-    for name in names:
+    for name, item in projected(data, model).items():
         has = masks[name].numpy() if name in masks else np.ones(30, dtype=bool)
-        item = linear(model.projection.lins[name], data["item"][f"x_{name}"].numpy()) * has[:, None]
-        user, item = unit(model.user_emb[name].weight.detach().numpy()), unit(item)
+        user, item = unit(numbers(model.user_emb[name].weight)), unit(item)
         for layer in model.layers[name]:
             of_user = [item[[i for u, i in pairs if u == n and has[i]]] for n in range(40)]
             of_item = [user[[u for u, i in pairs if i == n]] for n in range(30)]
@@ -66,28 +56,8 @@ def untouched_views(shuffle: bool) -> tuple[HeteroData, HeteroData]:
     return train, held_out
 
 
-class TestMMGCN(FeatureModelTests):
+class TestMMGCN(FeatureModelTests[MMGCN]):
     model_class = MMGCN
-
-    def build(self, data: HeteroData, seed: int = 0, **init_args: object) -> MMGCN:
-        model = super().build(data, seed, **init_args)
-        assert isinstance(model, MMGCN)
-        return model
-
-    def drawn(self, data: HeteroData, **init_args: object) -> MMGCN:
-        """A model none of whose biases are zero."""
-        model = self.build(data, **init_args)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if name.endswith("bias"):
-                    parameter.uniform_(-0.5, 0.5)
-        return model
-
-    @pytest.fixture
-    def data(self, tiny_data: HeteroData, request: pytest.FixtureRequest) -> HeteroData:
-        """The tiny graph with as many modalities as the test asks for, three by default."""
-        x = {"audio": torch.rand(30, 5), "image": tiny_data["item"].x_image, "text": tiny_data["item"].x_text}
-        return with_features(tiny_data, {name: x[name] for name in NAMES[: getattr(request, "param", 3)]})
 
     @pytest.mark.parametrize("num_layers", [1, 2])
     @pytest.mark.parametrize("combination", ["add", "concat"])

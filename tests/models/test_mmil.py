@@ -15,49 +15,28 @@ from pyg_mmrec.nn.loss import intent_contrast
 from pyg_mmrec.training import Trainer
 from pyg_mmrec.typing import INTERACTS, Histories, similar
 from pyg_mmrec.utils import with_operators
+from tests.models.in_numpy import adjacency, item_graph, light_gcn, linear, numbers, sigmoid, unit
 from tests.models.model_tests import FeatureModelTests, Views
-
-
-def sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
 def tables(model: MMIL, data: HeteroData, hidden: set[tuple[int, int]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Channels of the items and the users' own, from the equations; hidden edges carry nothing."""
-    a = np.zeros((40, 30))
-    for u, i in data[INTERACTS].edge_index.t().tolist():
-        a[u, i] = 1
-    a = a / np.sqrt(np.maximum(a.sum(1, keepdims=True), 1)) / np.sqrt(np.maximum(a.sum(0), 1))
+    a = adjacency(data[INTERACTS].edge_index)
     for u, i in hidden:
         a[u, i] = 0
-    users, items = [model.user_emb.weight.detach().numpy()], [model.item_emb.weight.detach().numpy()]
-    for _ in range(model.num_layers):
-        users, items = [*users, a @ items[-1]], [*items, a.T @ users[-1]]
-    out = {"id": unit(np.mean(items, axis=0))}
+    user, item = light_gcn(a, numbers(model.user_emb.weight), numbers(model.item_emb.weight), model.num_layers)
+    out = {"id": unit(item)}
     for name in model.in_channels:
         x = data["item"][f"x_{name}"].numpy().astype(np.float64)
         x = (x - x.mean(0)) / x.std(0)
-        lin, s = model.encoder[name], np.zeros((30, 30))
-        graph = data[similar("item", name)]
-        for (neighbor, centre), w in zip(graph.edge_index.t().tolist(), graph.edge_weight.tolist(), strict=True):
-            s[centre, neighbor] += w
-        e = x @ lin.weight.detach().numpy().T + lin.bias.detach().numpy()
-        out[name] = unit(np.linalg.matrix_power(s, model.num_item_layers) @ e)
-    return out, unit(np.mean(users, axis=0))
+        smooth = np.linalg.matrix_power(item_graph(data, name), model.num_item_layers)
+        out[name] = unit(smooth @ linear(model.encoder[name], x))
+    return out, unit(user)
 
 
-class TestMMIL(FeatureModelTests):
+class TestMMIL(FeatureModelTests[MMIL]):
     model_class = MMIL
     init_args = {"hidden_channels": 16, "num_intents": 4, "warmup_epochs": None}  # noqa: RUF012
-
-    def build(self, data: HeteroData, seed: int = 0, **init_args: object) -> MMIL:
-        model = super().build(data, seed, **init_args)
-        assert isinstance(model, MMIL)
-        return model
 
     def drawn(self, data: HeteroData, **init_args: Any) -> MMIL:
         """A model none of whose parameters is zero, even or one."""

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -10,10 +10,8 @@ from torch_geometric.data import HeteroData
 from pyg_mmrec.models import MMSSL, UserItem
 from pyg_mmrec.training import Trainer
 from pyg_mmrec.typing import INTERACTS, Triplets
-from pyg_mmrec.utils import modality_masks
-from tests.models.model_tests import FeatureModelTests, Views, with_features
-
-NAMES = ["audio", "image", "text"]
+from tests.models.in_numpy import info_nce, numbers, projected, softmax, unit
+from tests.models.model_tests import NAMES, FeatureModelTests, Views, with_features
 
 
 class Expected(NamedTuple):
@@ -24,18 +22,6 @@ class Expected(NamedTuple):
     modal: tuple[np.ndarray, np.ndarray]
     features: tuple[np.ndarray, np.ndarray]
     attended: tuple[np.ndarray, np.ndarray]
-
-
-def numbers(parameter: torch.Tensor) -> np.ndarray:
-    return parameter.detach().numpy().astype(float)
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
-
-
-def softmax(x: np.ndarray) -> np.ndarray:
-    return np.exp(x) / np.exp(x).sum(-1, keepdims=True)
 
 
 def shares(strengths: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -58,7 +44,7 @@ def attend(views: np.ndarray, model: MMSSL) -> np.ndarray:
     return out
 
 
-def adjacency(data: HeteroData) -> np.ndarray:
+def incidence(data: HeteroData) -> np.ndarray:
     edges = np.zeros((40, 30))
     for u, i in data[INTERACTS].edge_index.t().tolist():
         edges[u, i] = 1
@@ -66,13 +52,11 @@ def adjacency(data: HeteroData) -> np.ndarray:
 
 
 def expected(data: HeteroData, model: MMSSL) -> Expected:
-    edges, masks = adjacency(data), modality_masks(data, list(model.in_channels))
+    edges = incidence(data)
     num_users, num_items = (np.maximum(edges.sum(1 - axis, keepdims=True), 1) for axis in (0, 1))
     features, views = ([], []), ([], [])
     tables = numbers(model.user_emb.weight), numbers(model.item_emb.weight)
-    for name, lin in model.projection.lins.items():
-        f = data["item"][f"x_{name}"].numpy() @ numbers(lin.weight).T + numbers(lin.bias)
-        f = f * masks[name].numpy()[:, None] if name in masks else f
+    for f in projected(data, model).values():
         user = edges @ f / np.sqrt(num_users)
         item = edges.T @ user / np.sqrt(num_items.T)
         strengths = unit(user) @ unit(item).T
@@ -88,11 +72,6 @@ def expected(data: HeteroData, model: MMSSL) -> Expected:
     modal = tuple(model.feature_weight * np.sum(side, axis=0) for side in features)
     user, item = (np.mean(side, axis=0) + part for side, part in zip(zip(*layers, strict=True), modal, strict=True))
     return Expected(user, item, modal, tuple(map(np.stack, features)), attended)
-
-
-def info_nce(anchor: np.ndarray, positive: np.ndarray, temperature: float) -> float:
-    logit = np.exp(unit(anchor) @ unit(positive).T / temperature)
-    return -np.log(np.diag(logit) / logit.sum(1)).mean()
 
 
 def values(model: MMSSL, rows: np.ndarray) -> float:
@@ -121,28 +100,15 @@ def disjoint_views(shuffle: bool) -> tuple[HeteroData, HeteroData]:
     return data, held_out
 
 
-class TestMMSSL(FeatureModelTests):
+class TestMMSSL(FeatureModelTests[MMSSL]):
     model_class = MMSSL
 
-    def build(self, data: HeteroData, seed: int = 0, **init_args: object) -> MMSSL:
-        model = super().build(data, seed, **init_args)
-        assert isinstance(model, MMSSL)
-        return model
+    def drawn(self, data: HeteroData, **init_args: Any) -> MMSSL:
+        """In eval mode."""
+        return super().drawn(data, **init_args).eval()
 
-    def drawn(self, data: HeteroData, **init_args: object) -> MMSSL:
-        """A model in eval mode none of whose biases are zero."""
-        model = self.build(data, **init_args)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if name.endswith("bias"):
-                    parameter.uniform_(-0.5, 0.5)
-        return model.eval()
-
-    @pytest.fixture
-    def data(self, tiny_data: HeteroData, request: pytest.FixtureRequest) -> HeteroData:
-        """As many modalities as the test asks for, three by default; some items lack the first, user 0 has no items."""
-        x = {"audio": torch.rand(30, 5), "image": tiny_data["item"].x_image, "text": tiny_data["item"].x_text}
-        data = with_features(tiny_data, {name: x[name] for name in NAMES[: getattr(request, "param", 3)]})
+    def changed(self, data: HeteroData) -> HeteroData:
+        """Some items lack the first modality, user 0 has no items."""
         data["item"].mask_audio = torch.arange(30) % 3 > 0
         data[INTERACTS].edge_index = data[INTERACTS].edge_index[:, 5:]
         return data
@@ -191,7 +157,7 @@ class TestMMSSL(FeatureModelTests):
         user = sorted(set(batch.user.tolist()))
         cosine = unit(out.user[user]) @ unit(out.item).T
         noise = -np.log(-np.log(0.3)) if training else 0
-        real = softmax((adjacency(data)[user] + noise) / 0.5) + 0.1 * cosine
+        real = softmax((incidence(data)[user] + noise) / 0.5) + 0.1 * cosine
         fake = out.features[0][:, user] @ out.features[1].transpose(0, 2, 1)
         between = torch.from_numpy(0.3 * real + 0.7 * fake).float().requires_grad_()
         model.critic(between).sum().backward()
@@ -207,7 +173,7 @@ class TestMMSSL(FeatureModelTests):
         real = model._real(data, final, user)
         torch.testing.assert_close(real.sum(1), torch.ones(4000))
         found = real.argmax(1).bincount(minlength=30) / 4000
-        np.testing.assert_allclose(found.numpy(), softmax(adjacency(data)[3]), atol=0.02)
+        np.testing.assert_allclose(found.numpy(), softmax(incidence(data)[3]), atol=0.02)
 
     def test_the_critic_and_the_rest_are_trained_apart(self, data: HeteroData) -> None:
         """The critic climbs towards real rows by its own loss alone; the generator climbs what the critic says."""

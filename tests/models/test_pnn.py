@@ -12,7 +12,7 @@ from pyg_mmrec.models import PNN
 from tests.models.click_tests import CATEGORY, ClickModelTests, fields_of, layers_of, perceptron
 
 
-class TestPNN(ClickModelTests):
+class TestPNN(ClickModelTests[PNN]):
     model_class = PNN
     learning_args = {"hidden_channels": 32, "mlp_channels": 256, "dropout": 0.3}  # noqa: RUF012
 

@@ -10,7 +10,7 @@ from pyg_mmrec.typing import INTERACTS
 from tests.models.model_tests import ModelTests
 
 
-class TestPopularity(ModelTests):
+class TestPopularity(ModelTests[Popularity]):
     model_class = Popularity
     init_args: ClassVar[dict[str, Any]] = {}
     trainable = False

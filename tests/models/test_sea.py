@@ -13,30 +13,25 @@ from pyg_mmrec.models import SEA, Recommender
 from pyg_mmrec.nn.conv import default_graph_weights
 from pyg_mmrec.typing import INTERACTS, feature_key, similar
 from pyg_mmrec.utils import modalities
+from tests.models.in_numpy import adjacency, item_graph, unit
 from tests.models.model_tests import FeatureModelTests, to_double, with_features
 
 
 def embeddings_in_numpy(data: HeteroData, model: SEA) -> tuple[np.ndarray, np.ndarray]:
     """Users and items as the equations have them, with the wide T_m."""
     state = {name: value.detach().numpy() for name, value in model.state_dict().items()}
-    a = np.zeros((40, 30))
-    for u, i in data[INTERACTS].edge_index.t().tolist():
-        a[u, i] = 1
-    a = a / np.sqrt(np.maximum(a.sum(1, keepdims=True), 1)) / np.sqrt(np.maximum(a.sum(0), 1))
+    a = adjacency(data[INTERACTS].edge_index)
     users, items, s = [], [], np.zeros((30, 30))
     for m, name in enumerate(model.in_channels):
-        graph = data[similar("item", name)]
         weight = state[f"graph_weight.{name}"] if model.graph_weight else default_graph_weights(["image", "text"])[name]
-        for (neighbor, centre), w in zip(graph.edge_index.t().tolist(), graph.edge_weight.tolist(), strict=True):
-            s[centre, neighbor] += weight * w
+        s += weight * item_graph(data, name)
         t = data["item"][feature_key(name)].numpy() @ state[f"transform.{name}.weight"].T
         t = t + state[f"transform.{name}.bias"]
         hidden = t @ state[f"encoder_in.{name}.weight"].T + state[f"encoder_in.{name}.bias"]
         hidden = np.where(hidden > 0, hidden, 0.01 * hidden)
         z = hidden @ state[f"encoder_out.{name}.weight"].T + state[f"encoder_out.{name}.bias"]
         p = state[f"user_emb.{name}.weight"]
-        user = [p / np.linalg.norm(p, axis=1, keepdims=True)]
-        item = [z / np.linalg.norm(z, axis=1, keepdims=True)]
+        user, item = [unit(p)], [unit(z)]
         for _ in range(model.num_layers):
             user, item = [*user, a @ item[-1]], [*item, a.T @ user[-1]]
         users.append(state["user_weight"][:, [m]] * sum(user))
@@ -57,7 +52,7 @@ class PlainSEA(SEA):
         return first
 
 
-class TestSEA(FeatureModelTests):
+class TestSEA(FeatureModelTests[SEA]):
     model_class = SEA
     init_args: ClassVar = {"hidden_channels": 16, "estimator_lr": 3e-2, "estimator_steps": 10}
 

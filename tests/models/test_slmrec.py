@@ -9,74 +9,32 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models import SLMRec
 from pyg_mmrec.typing import INTERACTS, Triplets
-from pyg_mmrec.utils import modality_masks
-from tests.models.model_tests import FeatureModelTests, with_features
-
-NAMES = ["audio", "image", "text"]
-
-
-def linear(lin: torch.nn.Linear, x: np.ndarray) -> np.ndarray:
-    return x @ lin.weight.detach().numpy().T + lin.bias.detach().numpy()
+from tests.models.in_numpy import adjacency, info_nce, light_gcn, linear, numbers, projected
+from tests.models.model_tests import NAMES, FeatureModelTests
 
 
 def inputs(data: HeteroData, model: SLMRec) -> list[np.ndarray]:
     """What IDs and modalities say of the items."""
-    out, masks = [model.item_emb.weight.detach().numpy()], modality_masks(data, list(model.in_channels))
-    for name in model.in_channels:
-        x = linear(model.projection.lins[name], data["item"][f"x_{name}"].numpy())
-        out.append(x * masks[name].numpy()[:, None] if name in masks else x)
-    return out
+    return [numbers(model.item_emb.weight), *projected(data, model).values()]
 
 
 def encode(data: HeteroData, model: SLMRec, first: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Users and items of each modality."""
-    a = np.zeros((40, 30))
-    for u, i in data[INTERACTS].edge_index.t().tolist():
-        a[u, i] = 1
-    a = a / np.sqrt(np.maximum(a.sum(1, keepdims=True), 1)) / np.sqrt(np.maximum(a.sum(0), 1))
+    a = adjacency(data[INTERACTS].edge_index)
     tables = np.split(model.user_emb.weight.detach().numpy(), len(first), axis=1)
-    out: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    for table, item in zip(tables, first, strict=True):
-        users, items = [table], [item]
-        for _ in range(model.num_layers):
-            users, items = [*users, a @ items[-1]], [*items, a.T @ users[-1]]
-        out[0].append(np.mean(users, axis=0))
-        out[1].append(np.mean(items, axis=0))
-    return out
+    pairs = [light_gcn(a, user, item, model.num_layers) for user, item in zip(tables, first, strict=True)]
+    return [user for user, _ in pairs], [item for _, item in pairs]
 
 
 def fuse(model: SLMRec, parts: list[np.ndarray]) -> np.ndarray:
     return linear(model.fusion, np.concatenate(parts, axis=1))
 
 
-def contrast(anchor: np.ndarray, positive: np.ndarray, temperature: float) -> float:
-    anchor, positive = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (anchor, positive))
-    logits = anchor @ positive.T / temperature
-    return float(np.mean(np.log(np.exp(logits).sum(1)) - np.diag(logits)))
-
-
-class TestSLMRec(FeatureModelTests):
+class TestSLMRec(FeatureModelTests[SLMRec]):
     model_class = SLMRec
 
-    def build(self, data: HeteroData, seed: int = 0, **init_args: object) -> SLMRec:
-        model = super().build(data, seed, **init_args)
-        assert isinstance(model, SLMRec)
-        return model
-
-    def drawn(self, data: HeteroData, **init_args: object) -> SLMRec:
-        """A model none of whose biases are zero."""
-        model = self.build(data, **init_args)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if name.endswith("bias"):
-                    parameter.uniform_(-0.5, 0.5)
-        return model
-
-    @pytest.fixture
-    def data(self, tiny_data: HeteroData, request: pytest.FixtureRequest) -> HeteroData:
-        """The tiny graph with as many modalities as the test asks for, three by default; some items lack the first."""
-        x = {"audio": torch.rand(30, 5), "image": tiny_data["item"].x_image, "text": tiny_data["item"].x_text}
-        data = with_features(tiny_data, {name: x[name] for name in NAMES[: getattr(request, "param", 3)]})
+    def changed(self, data: HeteroData) -> HeteroData:
+        """Some items lack the first modality."""
         data["item"].mask_audio = torch.arange(30) % 3 > 0
         return data
 
@@ -108,11 +66,11 @@ class TestSLMRec(FeatureModelTests):
         assert len(distinct) < batch.user.numel()
         held = [[i for i in distinct if name != "audio" or i % 3] for name in model.in_channels]
         fine = [linear(lin, part) for lin, part in zip(model.fine.values(), items, strict=True)]
-        total = np.mean([contrast(fine[0][rows], part[rows], 0.5) for rows, part in zip(held, fine[1:], strict=True)])
+        total = np.mean([info_nce(fine[0][rows], part[rows], 0.5) for rows, part in zip(held, fine[1:], strict=True)])
         if len(held) > 1:
             coarse = [linear(model.coarse, part) for part in fine[1:]]
             pairs = [(m, n, sorted(set(held[m]) & set(held[n]))) for m, n in combinations(range(len(held)), 2)]
-            total += np.mean([contrast(coarse[m][both], coarse[n][both], 0.5) for m, n, both in pairs])
+            total += np.mean([info_nce(coarse[m][both], coarse[n][both], 0.5) for m, n, both in pairs])
         losses = model.loss(data, batch)
         assert set(losses) == {"bpr", "contrast", "l2"}
         assert losses["bpr"].item() == pytest.approx(bpr / batch.user.numel(), rel=1e-4)
@@ -136,7 +94,7 @@ class TestSLMRec(FeatureModelTests):
         views = views if task == "fd" else [first, *views]
         rows = sorted(set(batch.pos_item.tolist()))
         one, other = (fuse(model, encode(data, model, view)[1])[rows] for view in views)
-        assert found == pytest.approx(0.7 * contrast(one, other, 0.5), rel=1e-4)
+        assert found == pytest.approx(0.7 * info_nce(one, other, 0.5), rel=1e-4)
 
     @pytest.mark.parametrize("task", ["fd", "fm"])
     def test_every_parameter_gets_a_gradient_by_every_task(self, tiny_data: HeteroData, task: str) -> None:

@@ -20,13 +20,8 @@ def parts(model: VBPR, data: HeteroData) -> tuple[np.ndarray, ...]:
     return *tables, weight[:d], model.item_bias.detach().numpy(), weight[d], f
 
 
-class TestVBPR(FeatureModelTests):
+class TestVBPR(FeatureModelTests[VBPR]):
     model_class = VBPR
-
-    def build(self, data: HeteroData, seed: int = 0, **init_args: object) -> VBPR:
-        model = super().build(data, seed, **init_args)
-        assert isinstance(model, VBPR)
-        return model
 
     def drawn(self, data: HeteroData, **init_args: object) -> VBPR:
         """A model none of whose parameters are zero."""

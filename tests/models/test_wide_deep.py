@@ -9,7 +9,7 @@ from pyg_mmrec.models import WideDeep
 from tests.models.click_tests import CATEGORY, ClickModelTests, fields_of, layers_of, perceptron
 
 
-class TestWideDeep(ClickModelTests):
+class TestWideDeep(ClickModelTests[WideDeep]):
     model_class = WideDeep
 
     def logit(self, model: WideDeep, data: HeteroData, user: int, item: int) -> float:

@@ -10,7 +10,7 @@ from pyg_mmrec.models import WithBMA
 from tests.models.model_tests import FeatureModelTests
 
 
-class TestWithBMA(FeatureModelTests):
+class TestWithBMA(FeatureModelTests[WithBMA]):
     model_class = WithBMA
     init_args: ClassVar = {"base_args": {"hidden_channels": 16}}
 

@@ -12,7 +12,7 @@ from pyg_mmrec.utils import modalities
 from tests.models.model_tests import FeatureModelTests
 
 
-class TestWithSEA(FeatureModelTests):
+class TestWithSEA(FeatureModelTests[WithSEA]):
     model_class = WithSEA
     init_args: ClassVar = {"base_args": {"hidden_channels": 16}, "estimator_lr": 3e-2, "estimator_steps": 10}
 

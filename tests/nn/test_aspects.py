@@ -6,15 +6,7 @@ import torch
 
 from pyg_mmrec.nn import AspectBranch
 from pyg_mmrec.nn.loss import aspect_loss, orthogonality_loss
-
-
-def softmax(x: np.ndarray) -> np.ndarray:
-    e = np.exp(x - x.max())
-    return e / e.sum()
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+from tests.models.in_numpy import softmax, unit
 
 
 def drawn(num_words: int | None = 9) -> AspectBranch:
