@@ -1,4 +1,4 @@
-"""Writes docs/benchmarks.md from the files in results/.
+"""Writes docs/benchmarks.md and docs/papers.md from the files in results/.
 
 python benchmarks/report.py
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+import papers
 
 FOLDER = Path(__file__).parent
 METRICS = ["recall@10", "recall@20", "ndcg@10", "ndcg@20"]
@@ -262,11 +263,15 @@ def mmil() -> str:
     return f"{MMIL.format(**facts)}\n{markdown(rows, ['', 'wall', 'CPU', 'epoch', 'peak memory'])}"
 
 
+def page() -> str:
+    """docs/benchmarks.md."""
+    return accuracy() + shop() + speed() + models() + sea() + drepmrec() + mmil()
+
+
 def main() -> None:
-    """Writes the page."""
-    (FOLDER.parent / "docs" / "benchmarks.md").write_text(
-        accuracy() + shop() + speed() + models() + sea() + drepmrec() + mmil(), encoding="utf-8"
-    )
+    """Writes the pages."""
+    (FOLDER.parent / "docs" / "benchmarks.md").write_text(page(), encoding="utf-8")
+    papers.PAGE.write_text(papers.page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Comparisons."""
 
+from pyg_mmrec.benchmark.html_report import write_report
 from pyg_mmrec.benchmark.ledger import Ledger
 from pyg_mmrec.benchmark.prepare import default_split, prepare, with_user_graphs
 from pyg_mmrec.benchmark.runner import Candidate, compare, format_table, split_hash, summarize, train_one
@@ -21,5 +22,6 @@ __all__ = [
     "train_one",
     "with_user_graphs",
     "write_qrels",
+    "write_report",
     "write_run",
 ]

@@ -33,12 +33,11 @@ from pyg_mmrec.benchmark import (
     train_one,
 )
 from pyg_mmrec.benchmark.prepare import Views
+from pyg_mmrec.cli.data import add_data, chosen_split
 from pyg_mmrec.cli.parser import (
-    CALLBACKS,
     DATASETS,
     MODELS,
     SIZES,
-    SPLITS,
     Parser,
     check_argument,
     check_names,
@@ -47,6 +46,7 @@ from pyg_mmrec.cli.parser import (
     find,
     plain,
 )
+from pyg_mmrec.cli.report import report, report_parser
 from pyg_mmrec.evaluation import Evaluator
 from pyg_mmrec.metrics import parse_metric
 from pyg_mmrec.metrics.ranking import ACCURACY
@@ -54,34 +54,12 @@ from pyg_mmrec.models import Recommender
 from pyg_mmrec.training import RunFolder, Trainer
 from pyg_mmrec.training.checkpoint import write_atomically
 from pyg_mmrec.transforms import ModalKNNGraph, UserCooccurrence
-from pyg_mmrec.transforms.split import InteractionSplit
 from pyg_mmrec.typing import INTERACTS, ITEM
 from pyg_mmrec.utils import modalities, num_users_items, similar_modalities
 from pyg_mmrec.utils.checks import check_flag
 
 CONFIG = "config.yaml"
 SPLIT = "split.json"
-
-
-def _add_data(parser: Parser, required: bool = True) -> None:
-    parser.add_argument("--config", action="config", help="YAML file with any of these arguments.")
-    parser.add_subclass_arguments(
-        tuple(DATASETS.values()),
-        "dataset",
-        skip=CALLBACKS,
-        instantiate=False,
-        required=required,
-        metavar="NAME",
-        help=f"{' or '.join(DATASETS)}; its arguments follow as --dataset.ARGUMENT.",
-    )
-    parser.add_subclass_arguments(
-        InteractionSplit,
-        "split",
-        instantiate=False,
-        required=False,
-        metavar="NAME",
-        help=f"{', '.join(SPLITS)}; by default the one that comes with the data, else RandomSplit.",
-    )
 
 
 def _add_model(parser: Parser) -> None:
@@ -109,7 +87,7 @@ def _train_parser() -> Parser:
         description="Train a model, select its best epoch on validation, test it once.",
     )
     _add_model(parser)
-    _add_data(parser)
+    add_data(parser)
     _add_training(parser)
     parser.add_argument("--run_dir", type=str, default="", help="Folder of the run (default: runs/DATA-MODEL-SEED).")
     parser.add_argument("--resume", action="store_true", help="Go on with the run in that folder.")
@@ -158,7 +136,7 @@ def _compare_parser() -> Parser:
         help="Metric of single users, such as recall@20, to test all pairs of models on.",
     )
     parser.add_argument("--output", type=str, default="", help="CSV file for one row a run.")
-    _add_data(parser)
+    add_data(parser)
     _add_training(parser, "seed")
     return parser.finish()
 
@@ -167,7 +145,7 @@ def _datasets_parser() -> Parser:
     parser = Parser(
         usage="pyg-mmrec datasets [--dataset NAME] [options]", description="List the data sets, or describe one."
     )
-    _add_data(parser, required=False)
+    add_data(parser, required=False)
     return parser.finish()
 
 
@@ -175,16 +153,8 @@ def _views(parsed: Namespace, models: Sequence[type[Recommender]], config: Names
     """The views of the chosen data and split, with the configured graphs, and the split's protocol."""
     cls, arguments = chosen("dataset", parsed.dataset)
     data = cls(**arguments)[0]
-    split = _split(parsed) or default_split(data)
+    split = chosen_split(parsed) or default_split(data)
     return prepare(data, models, split, config.graph, config.cooccurrence), split.protocol
-
-
-def _split(parsed: Namespace) -> InteractionSplit | None:
-    if parsed.split is None:
-        return None
-    cls, arguments = chosen("split", parsed.split)
-    split: InteractionSplit = cls(**arguments)
-    return split
 
 
 def _trainer_args(config: Namespace) -> dict[str, Any]:
@@ -370,7 +340,7 @@ def _datasets(parser: Parser, parsed: Namespace) -> None:
     cls, arguments = chosen("dataset", parsed.dataset)
     data = cls(**arguments)[0]
     num_users, num_items = num_users_items(data)
-    split = _split(parsed) or default_split(data)
+    split = chosen_split(parsed) or default_split(data)
     parts = [view[INTERACTS].edge_label_index.size(1) for view in split(data)]
     facts = {
         "users": f"{num_users:,}",
@@ -438,6 +408,7 @@ COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Parser, Namespace], No
     "evaluate": (_evaluate_parser, _evaluate, "evaluate the model of a run"),
     "recommend": (_recommend_parser, _recommend, "recommend items to users"),
     "compare": (_compare_parser, _compare, "compare models over seeds"),
+    "report": (report_parser, report, "write a comparison as an HTML page"),
     "datasets": (_datasets_parser, _datasets, "list or describe data sets"),
 }
 
