@@ -3,8 +3,8 @@
     OMP_WAIT_POLICY=PASSIVE python benchmarks/retrieval.py                # 1,000,000 users, top 50 of 100,000 items
     OMP_WAIT_POLICY=PASSIVE python benchmarks/retrieval.py --users 20000  # a small form
 
-Vectors are random, 64 wide, and every user has had 20 items. Each row is a process of its own, so that its peak memory is
-its own; it includes the vectors and the lists of items that users have had. Writes ``results/retrieval.csv``.
+Vectors are random, 64 wide, and every user has had 20 items. Each row is a process of its own, so that its peak memory
+is its own; it includes the vectors and the lists of items that users have had. Writes ``results/retrieval.csv``.
 """
 
 from __future__ import annotations

@@ -171,7 +171,12 @@ def _job(
     if retriever.ids is not None:
         ids = hashlib.sha256(repr([list(names) for names in _names(retriever).values()]).encode()).hexdigest()
     settings = {"k": k, "exclude_seen": exclude_seen, "is_parquet": is_parquet, "part_size": part_size}
-    return {"format": FORMAT, "content": tensor_hash(*(value.detach() for value in tensors), *retriever.seen, user), "ids": ids, **settings}
+    return {
+        "format": FORMAT,
+        "content": tensor_hash(*(value.detach() for value in tensors), *retriever.seen, user),
+        "ids": ids,
+        **settings,
+    }
 
 
 def _write_parquet(tables: Iterator[pd.DataFrame], path: Path) -> None:

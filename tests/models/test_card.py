@@ -83,7 +83,9 @@ def test_other_weights_of_the_same_shapes_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     weights = safetensors.torch.load_file(path)
     safetensors.torch.save_file({name: weight + 1 for name, weight in weights.items()}, path)
-    with pytest.raises(ValueError, match=r"are not those that its config.json was saved with: model.safetensors was ch"):
+    with pytest.raises(
+        ValueError, match=r"are not those that its config.json was saved with: model.safetensors was ch"
+    ):
         Recommender.from_pretrained(tmp_path)
     model.save_pretrained(tmp_path)
     again = Recommender.from_pretrained(tmp_path)

@@ -69,9 +69,7 @@ def test_seen_items_and_no_users(retriever: Retriever, tmp_path: Path, end: str)
 
 
 @pytest.mark.parametrize("end", FORMATS)
-def test_a_stopped_job_goes_on(
-    retriever: Retriever, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
-) -> None:
+def test_a_stopped_job_goes_on(retriever: Retriever, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     path, original, asked = tmp_path / f"recs.{end}", Retriever.__call__, []
 
     def counting(self: Retriever, user: Tensor, *args: Any) -> Any:

@@ -1,18 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
+from fastapi.testclient import TestClient
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models import BPRMF, ModelCard
 from pyg_mmrec.retrieval import Retriever
+from pyg_mmrec.serve import Catalogue, create_app
 from pyg_mmrec.typing import INTERACTS
 from pyg_mmrec.utils import Ids
-
-pytest.importorskip("fastapi")
 
 
 @pytest.fixture
@@ -28,10 +27,8 @@ def shop(tiny_data: HeteroData) -> HeteroData:
 
 
 @pytest.fixture
-def catalogue(shop: HeteroData) -> Any:
+def catalogue(shop: HeteroData) -> Catalogue:
     """Users u/0 .. u/39 and items 100 .. 129."""
-    from pyg_mmrec.serve import Catalogue
-
     torch.manual_seed(0)
     ids = Ids([f"u/{n}" for n in range(40)], list(range(100, 130)))
     card = ModelCard(data={"dataset": "toy"}, metrics={"test_recall@20": 0.5}, licence="mit")
@@ -39,11 +36,6 @@ def catalogue(shop: HeteroData) -> Any:
 
 
 @pytest.fixture
-def client(catalogue: Any) -> Iterator[Any]:
-    pytest.importorskip("httpx")
-    from fastapi.testclient import TestClient
-
-    from pyg_mmrec.serve import create_app
-
+def client(catalogue: Catalogue) -> Iterator[TestClient]:
     with TestClient(create_app(catalogue, max_k=20, max_users=5, max_body=2000)) as made:
         yield made

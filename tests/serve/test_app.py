@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from fastapi.testclient import TestClient
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models import BPRMF
@@ -255,9 +256,6 @@ def test_an_error_of_a_batch_stays_in_it(catalogue: Catalogue) -> None:
 
 
 def test_an_overloaded_service_says_so(catalogue: Catalogue) -> None:
-    pytest.importorskip("httpx")
-    from fastapi.testclient import TestClient
-
     with TestClient(create_app(catalogue, max_waiting=1)) as client:
         answer = post(client, {"users": ["u/1", "u/2"]})
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
@@ -265,9 +263,6 @@ def test_an_overloaded_service_says_so(catalogue: Catalogue) -> None:
 
 
 def test_an_application_that_has_not_started_is_not_ready(catalogue: Catalogue) -> None:
-    pytest.importorskip("httpx")
-    from fastapi.testclient import TestClient
-
     client = TestClient(create_app(catalogue))
     assert client.get("/ready").status_code == 503
     assert client.get("/health").status_code == 200

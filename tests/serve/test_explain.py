@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.models import MDR, MMIL, BPRMF, WideDeep
+from pyg_mmrec.models import BPRMF, MDR, MMIL, WideDeep
 from pyg_mmrec.retrieval import Retriever
 from pyg_mmrec.serve import explain
 
