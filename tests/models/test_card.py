@@ -73,7 +73,7 @@ def test_a_damaged_card(tmp_path: Path, text: str) -> None:
     with pytest.raises(ValueError, match=r"card.json' is no model card .*: write it anew with ModelCard.save"):
         ModelCard.load(tmp_path)
     (tmp_path / "card.json").unlink()
-    with pytest.raises(FileNotFoundError, match="has no card.json"):
+    with pytest.raises(FileNotFoundError, match=r"has no card\.json"):
         ModelCard.load(tmp_path)
 
 
