@@ -532,7 +532,7 @@ TRAIN = "train --model BPRMF {data} --run_dir {tmp}/new --trainer.accelerator cp
 FREEDOM_ = "train --model FREEDOM {data} --run_dir {tmp}/new --trainer.max_epochs 1 --trainer.accelerator cpu "
 
 BAD = [
-    ("", 'expected "subcommand" to be one of {train,evaluate,recommend,export,serve,compare,datasets}'),
+    ("", 'expected "subcommand" to be one of {train,evaluate,recommend,export,serve'),
     ("trian", "invalid choice: 'trian'"),
     ("--versoin", "unknown argument --versoin; did you mean '--version'?"),
     # names
