@@ -33,7 +33,7 @@ from tests.models.test_meta import EXPORTED
 
 NUM_USERS, NUM_ITEMS = 60, 40
 MODELS = ", ".join(EXPORTED)
-COMMANDS = ("train", "evaluate", "recommend", "compare", "report", "datasets")
+COMMANDS = ("train", "evaluate", "recommend", "export", "serve", "compare", "report", "datasets")
 
 
 @pytest.fixture(scope="module")
@@ -532,7 +532,7 @@ TRAIN = "train --model BPRMF {data} --run_dir {tmp}/new --trainer.accelerator cp
 FREEDOM_ = "train --model FREEDOM {data} --run_dir {tmp}/new --trainer.max_epochs 1 --trainer.accelerator cpu "
 
 BAD = [
-    ("", 'expected "subcommand" to be one of {train,evaluate,recommend,compare,'),
+    ("", 'expected "subcommand" to be one of {train,evaluate,recommend,export,serve'),
     ("trian", "invalid choice: 'trian'"),
     ("--versoin", "unknown argument --versoin; did you mean '--version'?"),
     # names

@@ -33,7 +33,9 @@ from pyg_mmrec.benchmark import (
     train_one,
 )
 from pyg_mmrec.benchmark.prepare import Views
+from pyg_mmrec.cli import recommend
 from pyg_mmrec.cli.data import add_data, chosen_split
+from pyg_mmrec.cli.export import export, export_parser
 from pyg_mmrec.cli.parser import (
     DATASETS,
     MODELS,
@@ -47,16 +49,19 @@ from pyg_mmrec.cli.parser import (
     plain,
 )
 from pyg_mmrec.cli.report import report, report_parser
+from pyg_mmrec.cli.serve import check_serving, serve, serve_parser
 from pyg_mmrec.evaluation import Evaluator
 from pyg_mmrec.metrics import parse_metric
 from pyg_mmrec.metrics.ranking import ACCURACY
-from pyg_mmrec.models import Recommender
+from pyg_mmrec.models import ModelCard, Recommender
+from pyg_mmrec.retrieval import Retriever
 from pyg_mmrec.training import RunFolder, Trainer
 from pyg_mmrec.training.checkpoint import write_atomically
 from pyg_mmrec.transforms import ModalKNNGraph, UserCooccurrence
 from pyg_mmrec.typing import INTERACTS, ITEM
-from pyg_mmrec.utils import modalities, num_users_items, similar_modalities
-from pyg_mmrec.utils.checks import check_flag
+from pyg_mmrec.utils import Ids, modalities, num_users_items, similar_modalities
+from pyg_mmrec.utils.checks import check_flag, check_int
+from pyg_mmrec.utils.ids import IDS
 
 CONFIG = "config.yaml"
 SPLIT = "split.json"
@@ -91,6 +96,7 @@ def _train_parser() -> Parser:
     _add_training(parser)
     parser.add_argument("--run_dir", type=str, default="", help="Folder of the run (default: runs/DATA-MODEL-SEED).")
     parser.add_argument("--resume", action="store_true", help="Go on with the run in that folder.")
+    parser.add_argument("--licence", type=str, default="", help="Licence of the model, for its card, such as mit.")
     return parser.finish()
 
 
@@ -105,13 +111,18 @@ def _evaluate_parser() -> Parser:
 def _recommend_parser() -> Parser:
     parser = Parser(
         usage="pyg-mmrec recommend RUN_DIR [options]",
-        description="Recommend items with the model of a run, as CSV: user, rank, item, score.",
+        description="Recommend items with the model of a run, as rows of user, rank, item, score.",
     )
     parser.add_argument("run_dir", type=str, help="Folder that 'train' wrote.")
     parser.add_argument("--users", type=int, nargs="+", default=[], help="User ids (default: all).")
     parser.add_argument("--k", type=int, default=10, help="Items for each user.")
     parser.add_argument("--include_seen", action="store_true", help="Also items of the user's train interactions.")
-    parser.add_argument("--output", type=str, default="", help="File to write (default: standard output).")
+    parser.add_argument(
+        "--output",
+        type=str,
+        default="",
+        help="File to write; Parquet if its name ends with .parquet, else CSV (default: standard output).",
+    )
     return parser.finish()
 
 
@@ -205,6 +216,7 @@ def _train(parser: Parser, parsed: Namespace) -> None:
             _discard_start(run_dir, before)
             raise
         _write_result(run_dir, row | facts)
+        _write_card(run_dir, parsed, views, row | facts)
 
 
 @rank_zero_only
@@ -243,6 +255,20 @@ def _write_result(run_dir: Path, row: dict[str, Any]) -> None:
     print(f"run folder: {run_dir}")
 
 
+@rank_zero_only
+def _write_card(run_dir: Path, parsed: Namespace, views: Views, row: dict[str, Any]) -> None:
+    """Writes what the saved model says about itself."""
+    cls, arguments = chosen("dataset", parsed.dataset)
+    num_users, num_items = num_users_items(views[0])
+    parts = [view[INTERACTS].edge_label_index.size(1) for view in views]
+    data = {"dataset": cls.__name__} | {key: arguments[key] for key in ("name",) if key in arguments}
+    data |= {"num_users": num_users, "num_items": num_items, "modalities": modalities(views[0])}
+    data |= dict(zip(("train", "validation", "test"), parts, strict=True)) | {"split_hash": row["split_hash"]}
+    metrics = {key: value for key, value in row.items() if key.startswith(("val_", "test_"))}
+    protocol = f"{row['protocol']}; seed {row['seed']}, epoch {row['best_epoch']} selected on validation, tested once"
+    ModelCard(data, metrics, protocol, parsed.licence).save(run_dir / "model")
+
+
 def _evaluate(parser: Parser, parsed: Namespace) -> None:
     evaluator = parser.instantiate(parsed).evaluator
     views, model = _load_run(Path(parsed.run_dir))
@@ -257,17 +283,28 @@ def _recommend(parser: Parser, parsed: Namespace) -> None:
     wanted = parsed.users or range(num_users)
     if not 0 <= min(wanted) <= max(wanted) < num_users:
         fail(f"'users' must lie in 0..{num_users - 1} (got {min(wanted)}..{max(wanted)})")
-    users = torch.tensor(wanted)
-    scores, items = model.recommend(view, users, parsed.k, exclude_seen=not parsed.include_seen)
-    table = pd.DataFrame(
-        {
-            "user": users.repeat_interleave(parsed.k).numpy(),
-            "rank": torch.arange(1, parsed.k + 1).repeat(users.numel()).numpy(),
-            "item": items.flatten().numpy(),
-            "score": scores.flatten().numpy(),
-        }
-    )
-    table[table["item"] >= 0].to_csv(parsed.output or sys.stdout, index=False)
+    retriever = Retriever(model, view, _ids(parsed.run_dir))
+    recommend.write(retriever, torch.tensor(wanted), parsed.k, not parsed.include_seen, parsed.output)
+
+
+def _export(parser: Parser, parsed: Namespace) -> None:
+    (view, _, _), model = _load_run(Path(parsed.run_dir))
+    export(Retriever(model, view, _ids(parsed.run_dir)), Path(parsed.run_dir), parsed.format, parsed.output)
+
+
+def _serve(parser: Parser, parsed: Namespace) -> None:
+    run_dir = Path(parsed.run_dir)
+    limits = {name: parsed[name] for name in ("max_k", "max_users", "max_body", "max_waiting")}
+    check_int(1, **limits)
+    with check_serving(parsed.host, parsed.port) as listener:
+        (view, _, _), model = _load_run(run_dir)
+        serve(Retriever(model, view, _ids(run_dir)), run_dir / "model", listener, **limits)
+
+
+def _ids(run_dir: str | Path) -> Ids | None:
+    """The own ids of a run's catalogue, where it has some."""
+    folder = Path(run_dir) / "model"
+    return Ids.load(folder) if (folder / IDS).is_file() else None
 
 
 def _compare(parser: Parser, parsed: Namespace) -> None:
@@ -407,6 +444,8 @@ COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Parser, Namespace], No
     "train": (_train_parser, _train, "train a model"),
     "evaluate": (_evaluate_parser, _evaluate, "evaluate the model of a run"),
     "recommend": (_recommend_parser, _recommend, "recommend items to users"),
+    "export": (export_parser, _export, "export a model for another engine"),
+    "serve": (serve_parser, _serve, "serve recommendations over HTTP"),
     "compare": (_compare_parser, _compare, "compare models over seeds"),
     "report": (report_parser, report, "write a comparison as an HTML page"),
     "datasets": (_datasets_parser, _datasets, "list or describe data sets"),

@@ -5,6 +5,7 @@ from pyg_mmrec.models.base import Recommender, Representations, UserItem
 from pyg_mmrec.models.beta_vae import BetaVAE
 from pyg_mmrec.models.bm3 import BM3
 from pyg_mmrec.models.bprmf import BPRMF
+from pyg_mmrec.models.card import ModelCard
 from pyg_mmrec.models.deepfm import DeepFM
 from pyg_mmrec.models.din_plus import DINPlus
 from pyg_mmrec.models.drepmrec import DRepMRec
@@ -57,6 +58,7 @@ __all__ = [
     "LGMRec",
     "LayerGCN",
     "LightGCN",
+    "ModelCard",
     "Popularity",
     "Recommender",
     "Representations",

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
-import safetensors.torch
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.models._saved import CONFIG, WEIGHTS, build, read_config
+from pyg_mmrec.models._saved import build, read_config
+from pyg_mmrec.models._saved import write as write_model
+from pyg_mmrec.models.card import ModelCard
 from pyg_mmrec.typing import ITEM, Batches, feature_key
 from pyg_mmrec.utils import num_users_items, rank_items, seen_items, with_operators
 from pyg_mmrec.utils.checks import check_flag, check_int
@@ -137,6 +137,16 @@ class Recommender(torch.nn.Module, ABC):
         if item.dim() == 1:
             return user_emb @ representations.item[item].t()
         return torch.einsum("bd,bcd->bc", user_emb, representations.item[item])
+
+    def score_vectors(self, representations: Representations) -> UserItem | None:
+        """Vectors whose inner products are all of :meth:`score`; None where scores are something else.
+
+        Args:
+            representations: What :meth:`forward` gave.
+        """
+        if type(self).score is not Recommender.score or representations.user is None:
+            return None
+        return UserItem(representations.user, representations.item)
 
     @torch.no_grad()
     def recommend(
@@ -261,14 +271,18 @@ class Recommender(torch.nn.Module, ABC):
         names = inspect.signature(cls.__init__).parameters
         return {name: value for name, value in given.items() if name in names}
 
-    def save_pretrained(self, path: str | Path) -> None:
-        """Writes ``model.safetensors`` and ``config.json`` (class and constructor's arguments) into a folder."""
-        folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        safetensors.torch.save_file(state, folder / WEIGHTS)
-        text = json.dumps({"model": type(self).__name__, "init_args": self.config()}, indent=2)
-        (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+    def save_pretrained(self, path: str | Path, card: ModelCard | None = None) -> None:
+        """Writes a folder: weights, class and constructor's arguments, and a card.
+
+        ``model.safetensors``; ``config.json`` with the format's version, the class, its arguments and the hash of the
+        weights; ``card.json`` and ``README.md``.
+
+        Args:
+            path: The folder; made if it is not there.
+            card: What is known of the data, the metrics, the protocol and the licence (default: nothing).
+        """
+        write_model(Path(path), self, self.config())
+        (card or ModelCard()).save(path)
 
     @classmethod
     def from_pretrained(cls: type[Model], path: str | Path) -> Model:
@@ -276,8 +290,8 @@ class Recommender(torch.nn.Module, ABC):
 
         Raises:
             FileNotFoundError: If the folder lacks one of the two files.
-            ValueError: If the folder holds another class of model, arguments that it refuses, or weights that do not
-                fit, which is found before memory is taken for them.
+            ValueError: If the folder holds another class of model, arguments that it refuses, weights that do not fit,
+                which is found before memory is taken for them, or others than were saved, or is of another format.
         """
         folder = Path(path)
         name, init_args = read_config(folder)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Linear, Sequential
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.models.base import Recommender, Representations
+from pyg_mmrec.models.base import Recommender, Representations, UserItem
 from pyg_mmrec.nn import MultiIntentExtractor, Standardize, XavierEmbedding, reset_xavier
 from pyg_mmrec.nn.conv import LightGCNConv
 from pyg_mmrec.nn.loss import intent_contrast, intent_kl, intent_overlap
@@ -279,6 +279,12 @@ class MMIL(Recommender):
             for x, one in zip(vector.split(block), chosen.split(block), strict=True)
         ]
         return torch.cat(scores)
+
+    def score_vectors(self, representations: Representations) -> UserItem | None:
+        """The vectors, unless the perceptron scores pairs."""
+        if self.head != "inner" or representations.user is None:
+            return None
+        return UserItem(representations.user, representations.item)
 
     def loss(self, data: HeteroData, batch: Histories) -> dict[str, Tensor]:
         """Cross entropy of the hidden items and the terms of the intents (Eq. 18)."""

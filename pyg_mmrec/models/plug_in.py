@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.models.base import Recommender, Representations, find_model
+from pyg_mmrec.models.base import Recommender, Representations, UserItem, find_model
 from pyg_mmrec.typing import ITEM, Triplets
 from pyg_mmrec.utils.checks import check_channels
 
@@ -67,6 +67,10 @@ class PlugIn(Recommender):
     ) -> Tensor:
         """The base model's scores."""
         return self.base_model.score(data, representations, user, item)
+
+    def score_vectors(self, representations: Representations) -> UserItem | None:
+        """The base model's."""
+        return self.base_model.score_vectors(representations)
 
     def resample(self, data: HeteroData, generator: torch.Generator) -> HeteroData:
         """The base model's graph of an epoch."""

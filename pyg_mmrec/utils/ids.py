@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 import torch
@@ -80,6 +81,28 @@ class Ids:
             near = difflib.get_close_matches(str(name), [str(other) for other in known[:100_000]], 1)
             raise ValueError(f"there is no {node_type} {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         return torch.from_numpy(places).to(torch.int64)
+
+    def find(self, node_type: str, name: str | int) -> int | None:
+        """The node of one id, without a look at the others; None where there is no such id.
+
+        Args:
+            node_type: ``'user'`` or ``'item'``.
+            name: The id; digits in a string are an integer's where the ids are integers.
+
+        Example:
+            >>> ids = Ids(user=[7], item=['red', 'blue'])
+            >>> ids.find('user', '7'), ids.find('item', 'blue'), ids.find('item', 'green')
+            (0, 1, None)
+        """
+        known = self._index[node_type]
+        if pd.api.types.is_integer_dtype(known.dtype):
+            if isinstance(name, str) and not (len(name) <= 20 and name.removeprefix("-").isdecimal()):
+                return None
+            name = int(name)
+        try:
+            return cast("int", known.get_loc(name))  # ids differ
+        except (KeyError, OverflowError):
+            return None
 
     def of(self, node_type: str, nodes: Tensor | Sequence[int]) -> list[str | int]:
         """The ids of nodes.

@@ -104,15 +104,37 @@ def rank_items(
     place = order.argsort()  # item -> column
     all_scores, all_items = [], []
     for block in user.split(block_size):
-        scores = score(block, order)  # [B, num_items]
-        if seen is not None:
-            row, entry = csr_entries(seen[0], block)
-            scores[row, place[seen[1][entry]]] = -torch.inf
-        top, column = scores.topk(k)
-        if top.isnan().any():
-            raise ValueError(f"the scores of user {int(block[top.isnan().any(1)][0])} are NaN: the model has diverged")
+        top, column = top_columns(score(block, order), block, k, seen, place)
         all_scores.append(top)
         all_items.append(order[column])
     if not all_scores:
         return torch.empty(0, k, device=user.device), torch.empty(0, k, dtype=torch.long, device=user.device)
     return torch.cat(all_scores), torch.cat(all_items)
+
+
+def top_columns(
+    scores: Tensor, user: Tensor, k: int, seen: tuple[Tensor, Tensor] | None, place: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The k best columns of each row of scores, without the items that a user has seen.
+
+    Args:
+        scores: ``[B, num_items]``, which are overwritten.
+        user: ``[B]``, whose scores they are.
+        k: How many.
+        seen: CSR pointers and items that are left out, by user (see :func:`seen_items`); None for none.
+        place: ``[num_items]``, the column of each item; None where item i is column i.
+
+    Returns:
+        ``[B, k]`` scores and ``[B, k]`` columns, best first; left-out ones have score ``-inf``.
+
+    Raises:
+        ValueError: If a score is NaN.
+    """
+    if seen is not None:
+        row, entry = csr_entries(seen[0], user)
+        item = seen[1][entry]
+        scores[row, item if place is None else place[item]] = -torch.inf
+    top, column = scores.topk(k)
+    if top.isnan().any():
+        raise ValueError(f"the scores of user {int(user[top.isnan().any(1)][0])} are NaN: the model has diverged")
+    return top, column

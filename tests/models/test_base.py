@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import ClassVar
@@ -163,7 +164,8 @@ def test_what_save_pretrained_writes(tmp_path: Path) -> None:
     model = BPRMF(2, 3, hidden_channels=4)
     model.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
-    assert config == {"model": "BPRMF", "init_args": model.config()}
+    digest = hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
+    assert config == {"format": 1, "model": "BPRMF", "init_args": model.config(), "weights_sha256": digest}
     state = safetensors.torch.load_file(tmp_path / "model.safetensors")
     assert {name: tensor.shape for name, tensor in state.items()} == {
         "user_emb.weight": (2, 4),

@@ -59,3 +59,10 @@ def test_a_damaged_file_is_refused(text, tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"has no ids\.json"):
         Ids.load(tmp_path)
+
+
+def test_one_id_is_found() -> None:
+    ids = Ids(user=[5, -3, 2**60], item=["a", "7", ""])
+    assert [ids.find("user", name) for name in (5, "5", "-3", str(2**60), -3)] == [0, 0, 1, 2, 1]
+    assert [ids.find("user", name) for name in (4, "x", "", "9" * 5000, 10**30, "1e3")] == [None] * 6
+    assert [ids.find("item", name) for name in ("a", "7", "", "b", 7)] == [0, 1, 2, None, None]
