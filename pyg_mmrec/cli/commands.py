@@ -12,10 +12,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
-import torch
 from jsonargparse import Namespace
 from lightning_fabric.utilities import rank_zero_only
 
@@ -33,6 +32,7 @@ from pyg_mmrec.benchmark import (
     train_one,
 )
 from pyg_mmrec.benchmark.prepare import Views
+from pyg_mmrec.cli.own_ids import recommendations
 from pyg_mmrec.cli.parser import (
     CALLBACKS,
     DATASETS,
@@ -56,7 +56,7 @@ from pyg_mmrec.training.checkpoint import write_atomically
 from pyg_mmrec.transforms import ModalKNNGraph, UserCooccurrence
 from pyg_mmrec.transforms.split import InteractionSplit
 from pyg_mmrec.typing import INTERACTS, ITEM
-from pyg_mmrec.utils import modalities, num_users_items, similar_modalities
+from pyg_mmrec.utils import Ids, modalities, num_users_items, similar_modalities
 from pyg_mmrec.utils.checks import check_flag
 
 CONFIG = "config.yaml"
@@ -130,8 +130,21 @@ def _recommend_parser() -> Parser:
         description="Recommend items with the model of a run, as CSV: user, rank, item, score.",
     )
     parser.add_argument("run_dir", type=str, help="Folder that 'train' wrote.")
-    parser.add_argument("--users", type=int, nargs="+", default=[], help="User ids (default: all).")
+    parser.add_argument(
+        "--users",
+        type=str,
+        nargs="+",
+        default=[],
+        help="Users, by the ids of the tables that the run was trained on, or by number (default: all).",
+    )
     parser.add_argument("--k", type=int, default=10, help="Items for each user.")
+    parser.add_argument(
+        "--fallback",
+        type=str,
+        choices=["none", "popular", "recent"],
+        default="none",
+        help="What users without train interactions get, also unknown ones: popular items, of all time or of late.",
+    )
     parser.add_argument("--include_seen", action="store_true", help="Also items of the user's train interactions.")
     parser.add_argument("--output", type=str, default="", help="File to write (default: standard output).")
     return parser.finish()
@@ -171,12 +184,22 @@ def _datasets_parser() -> Parser:
     return parser.finish()
 
 
-def _views(parsed: Namespace, models: Sequence[type[Recommender]], config: Namespace) -> tuple[Views, str]:
-    """The views of the chosen data and split, with the configured graphs, and the split's protocol."""
+class _Made(NamedTuple):
+    """What a run is trained on."""
+
+    views: Views
+    protocol: str
+    ids: Ids | None  #: the data set's own ids, where it has some
+
+
+def _make(parsed: Namespace, models: Sequence[type[Recommender]], config: Namespace) -> _Made:
+    """The views of the chosen data and split, with the configured graphs, and what belongs to them."""
     cls, arguments = chosen("dataset", parsed.dataset)
-    data = cls(**arguments)[0]
+    dataset = cls(**arguments)
+    data = dataset[0]
     split = _split(parsed) or default_split(data)
-    return prepare(data, models, split, config.graph, config.cooccurrence), split.protocol
+    views = prepare(data, models, split, config.graph, config.cooccurrence)
+    return _Made(views, split.protocol, getattr(dataset, "ids", None))
 
 
 def _split(parsed: Namespace) -> InteractionSplit | None:
@@ -216,7 +239,7 @@ def _train(parser: Parser, parsed: Namespace) -> None:
     run_dir = _run_dir(parsed)
     config = parser.instantiate(parsed)
     model, init_args = chosen("model", parsed.model)
-    views, protocol = _views(parsed, [model], config)
+    views, protocol, ids = _make(parsed, [model], config)
     config.evaluator.check(views[1])
     facts = {"protocol": protocol, "split_hash": split_hash(views)}
     candidate, seed, arguments = Candidate(model, init_args), parsed.trainer.seed, _trainer_args(config)
@@ -234,7 +257,7 @@ def _train(parser: Parser, parsed: Namespace) -> None:
         except (ValueError, ImportError, RuntimeError):
             _discard_start(run_dir, before)
             raise
-        _write_result(run_dir, row | facts)
+        _write_result(run_dir, row | facts, ids)
 
 
 @rank_zero_only
@@ -263,8 +286,10 @@ def _discard_start(run_dir: Path, before: list[str] | None) -> None:
 
 
 @rank_zero_only
-def _write_result(run_dir: Path, row: dict[str, Any]) -> None:
-    """Writes and prints what the run came to; of several processes the first does."""
+def _write_result(run_dir: Path, row: dict[str, Any], ids: Ids | None) -> None:
+    """Writes and prints what the run came to, the ids beside the model; of several processes the first does."""
+    if ids is not None:
+        ids.save(RunFolder(run_dir).model)
     _write_json(run_dir / "result.json", row)
     names = [key.removeprefix("val_") for key in row if key.startswith("val_")]
     print(f"{'metric':>14}  {'validation':>10}  {'test':>10}   (best epoch {row['best_epoch']} of {row['num_epochs']})")
@@ -275,29 +300,19 @@ def _write_result(run_dir: Path, row: dict[str, Any]) -> None:
 
 def _evaluate(parser: Parser, parsed: Namespace) -> None:
     evaluator = parser.instantiate(parsed).evaluator
-    views, model = _load_run(Path(parsed.run_dir))
+    views, model, _ = _load_run(Path(parsed.run_dir))
     for name, value in evaluator(model, views[1 if parsed.part == "val" else 2]).items():
         print(f"{name:>14}  {value:.6f}")
 
 
 def _recommend(parser: Parser, parsed: Namespace) -> None:
     _check_output(parsed.output)
-    (view, _, _), model = _load_run(Path(parsed.run_dir))
-    num_users = num_users_items(view)[0]
-    wanted = parsed.users or range(num_users)
-    if not 0 <= min(wanted) <= max(wanted) < num_users:
-        fail(f"'users' must lie in 0..{num_users - 1} (got {min(wanted)}..{max(wanted)})")
-    users = torch.tensor(wanted)
-    scores, items = model.recommend(view, users, parsed.k, exclude_seen=not parsed.include_seen)
-    table = pd.DataFrame(
-        {
-            "user": users.repeat_interleave(parsed.k).numpy(),
-            "rank": torch.arange(1, parsed.k + 1).repeat(users.numel()).numpy(),
-            "item": items.flatten().numpy(),
-            "score": scores.flatten().numpy(),
-        }
+    (view, _, _), model, ids = _load_run(Path(parsed.run_dir))
+    fallback = None if parsed.fallback == "none" else parsed.fallback
+    table = recommendations(
+        model, view, parsed.users, parsed.k, ids, exclude_seen=not parsed.include_seen, fallback=fallback
     )
-    table[table["item"] >= 0].to_csv(parsed.output or sys.stdout, index=False)
+    table.to_csv(parsed.output or sys.stdout, index=False)
 
 
 def _compare(parser: Parser, parsed: Namespace) -> None:
@@ -310,7 +325,7 @@ def _compare(parser: Parser, parsed: Namespace) -> None:
         if name not in config.evaluator.metrics:
             fail(f"--show {name} is not evaluated: name it in --evaluator.metrics")
     graded = _tested_by(parsed.tests, candidates)
-    views, protocol = _views(parsed, [candidate.model for candidate in candidates], config)
+    views, protocol, _ = _make(parsed, [candidate.model for candidate in candidates], config)
     config.evaluator.check(views[1])
     values: dict[str, list[pd.Series]] = {candidate.name: [] for candidate in candidates}
     facts, rows, output = {"protocol": protocol, "split_hash": split_hash(views)}, [], Path(parsed.output)
@@ -384,8 +399,8 @@ def _datasets(parser: Parser, parsed: Namespace) -> None:
         print(f"{name:>14}  {fact}")
 
 
-def _load_run(run_dir: Path) -> tuple[Views, Recommender]:
-    """The views that a run trained on, made again from its configuration, and its best model."""
+def _load_run(run_dir: Path) -> tuple[Views, Recommender, Ids | None]:
+    """The views that a run trained on, made again from its configuration, its best model and the data's own ids."""
     path = run_dir / CONFIG
     if not path.is_file():
         raise FileNotFoundError(f"'{run_dir}' has no {CONFIG}: is it a folder that 'pyg-mmrec train' wrote?")
@@ -399,9 +414,9 @@ def _load_run(run_dir: Path) -> tuple[Views, Recommender]:
         model = Recommender.from_pretrained(folder)
     except TypeError as error:
         raise ValueError(f"'{folder / 'config.json'}' does not hold the arguments of its model: {error}") from None
-    views, _ = _views(parsed, [type(model)], train.instantiate(parsed))
+    views, _, ids = _make(parsed, [type(model)], train.instantiate(parsed))
     _check_split(run_dir, views)
-    return views, model
+    return views, model, ids
 
 
 def _check_split(run_dir: Path, views: Views) -> None:
