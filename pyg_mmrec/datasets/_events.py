@@ -11,8 +11,7 @@ import pandas as pd
 
 from pyg_mmrec.datasets._inter import num_split_pairs, unique_pairs
 from pyg_mmrec.datasets._numbering import Numbering
-from pyg_mmrec.datasets._tables import Source
-from pyg_mmrec.utils.files import one_line
+from pyg_mmrec.datasets._tables import Source, shown
 
 Array = npt.NDArray[Any]
 
@@ -144,7 +143,7 @@ def _refuse(source: Source, column: pd.Series, name: str, rows: Array, bad: Arra
     if bad.any():
         place = int(bad.argmax())
         value = column.iloc[place]
-        found = "nothing" if pd.isna(value) else one_line(repr(value), 60)
+        found = "nothing" if pd.isna(value) else shown(value)
         raise ValueError(
             f"{source.name}: column {name!r} row {rows[place] + 1} has {found} but must be {rule}: correct it or drop "
             "the row"

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from pyg_mmrec.datasets._files import clean_features, load_matrix
 from pyg_mmrec.datasets._numbering import Ints
-from pyg_mmrec.datasets._tables import Source, find_columns, require_columns, usual_columns
+from pyg_mmrec.datasets._tables import Source, find_columns, require_columns, shown, usual_columns
 from pyg_mmrec.typing import ITEM, feature_key, mask_key
-from pyg_mmrec.utils.files import one_line
 
 #: Where the features of a modality are: a prefix of columns, a column of lists, columns, a file, or an array.
 Features: TypeAlias = str | os.PathLike[str] | Sequence[str] | npt.NDArray[Any] | Tensor
@@ -144,8 +143,8 @@ class NodeTable:
         if repeat.any():
             row = int(repeat.argmax())
             raise ValueError(
-                f"{self.source.name}: column {self.columns.id!r} row {row + 1} has {self.ids().iloc[row]!r} again; "
-                "keep one row of each"
+                f"{self.source.name}: column {self.columns.id!r} row {row + 1} has {shown(self.ids().iloc[row])} "
+                "again; keep one row of each"
             )
 
     def features(self, node: Ints, size: int) -> tuple[dict[str, Tensor], list[str]]:
@@ -200,8 +199,7 @@ class NodeTable:
         if bad.any():
             row = int(bad.argmax())
             raise ValueError(
-                f"{self.source.name}: column {name!r} row {row + 1} has {one_line(repr(column.iloc[row]), 60)} but "
-                "must be a number"
+                f"{self.source.name}: column {name!r} row {row + 1} has {shown(column.iloc[row])} but must be a number"
             )
         return values
 
@@ -210,12 +208,14 @@ class NodeTable:
         rows: list[npt.NDArray[np.float64] | None] = []
         for row, value in enumerate(self.frame[name]):
             entries: Any = re.split(r"[\s,;]+", value.strip(" []()")) if isinstance(value, str) else value
-            missing = entries is None or (isinstance(entries, float) and np.isnan(entries))
+            empty = (
+                entries == [""] if isinstance(entries, list) else pd.api.types.is_scalar(entries) and pd.isna(entries)
+            )
             try:
-                rows.append(None if missing or value == "" else np.asarray(entries, dtype=np.float64))
+                rows.append(None if empty else np.asarray(entries, dtype=np.float64))
             except (TypeError, ValueError):
                 raise ValueError(
-                    f"{self.source.name}: column {name!r} row {row + 1} has {one_line(repr(value), 60)} but must be a "
+                    f"{self.source.name}: column {name!r} row {row + 1} has {shown(value)} but must be a "
                     "list of numbers"
                 ) from None
         widths = {vector.shape: row for row, vector in reversed(list(enumerate(rows))) if vector is not None}

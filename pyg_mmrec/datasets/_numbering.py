@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pyg_mmrec.datasets._tables import shown
 from pyg_mmrec.utils import Ids
-from pyg_mmrec.utils.files import one_line
 
 Ints = npt.NDArray[np.int64]
 
@@ -82,7 +82,7 @@ class Numbering:
         if bad.any():
             place = int(bad.argmax())
             value = values.iloc[place]
-            found = "no id" if pd.isna(value) or value == "" else f"the id {one_line(repr(value), 60)}"
+            found = "no id" if pd.isna(value) or value == "" else f"the id {shown(value)}"
             raise ValueError(
                 f"{where} row {rows[place] + 1} has {found}; an id is a text or a whole number: fill it in or drop the "
                 "row"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import pandas as pd
 
 from pyg_mmrec.datasets._files import did_you_mean, listing
@@ -91,7 +92,6 @@ class Source:
         reader = pd.read_csv(
             path,
             sep=self.separator,
-            usecols=columns,
             dtype=dict.fromkeys(text, str),
             keep_default_na=False,
             na_values=[""],
@@ -114,6 +114,11 @@ class Source:
         size = 2**31 if self.frame is None else max(len(self.frame), 1)
         parts = list(self.chunks(columns, text, size))
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(columns))
+
+
+def shown(value: Any) -> str:
+    """A cell as messages show it."""
+    return one_line(repr(value.item() if isinstance(value, np.generic) else value), 60)
 
 
 def open_table(argument: str, table: Any) -> Source:

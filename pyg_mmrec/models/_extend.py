@@ -5,22 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models._saved import shapes
-from pyg_mmrec.typing import ITEM, feature_key, similar
-from pyg_mmrec.utils import (
-    SparseOperator,
-    modalities,
-    modality_masks,
-    normalized_weight,
-    num_users_items,
-    similar_modalities,
-    usable_rows,
-)
+from pyg_mmrec.utils import SparseOperator, num_users_items
 from pyg_mmrec.utils.checks import check_choice, check_int
+from pyg_mmrec.utils.new_items import mean_of_nearest
 
 if TYPE_CHECKING:
     from pyg_mmrec.models.base import Recommender
@@ -29,9 +20,6 @@ Model = TypeVar("Model", bound="Recommender")
 
 #: What the rows of new items are made from.
 NewRows = Literal["neighbors", "mean", "zero"]
-
-#: New items compared with all others at a time.
-_BLOCK = 1024
 
 
 @torch.no_grad()
@@ -68,7 +56,7 @@ def extend(model: Model, data: HeteroData, new: Tensor | None, rows: NewRows, k:
             table[: model.num_items][~is_new[: model.num_items]] = known[~is_new[: model.num_items]]
             if not own:
                 if rows == "neighbors" and mix is None:
-                    mix = _neighbors(data, is_new, k)
+                    mix = mean_of_nearest(data, is_new, k)
                 table[is_new] = _rows(table[~is_new], rows, mix, int(is_new.sum()))
     extended.load_state_dict(state)
     extended.train(model.training)
@@ -111,48 +99,3 @@ def _rows(known: Tensor, rows: NewRows, mix: SparseOperator | None, num_new: int
     flat = (mix @ known.flatten(1) if known.dim() > 1 else mix @ known.unsqueeze(1)).view(num_new, *known.shape[1:])
     found = (mix @ known.new_ones(len(known), 1)).view(num_new, *[1] * (known.dim() - 1)) > 0
     return torch.where(found, flat, mean)
-
-
-def _neighbors(data: HeteroData, is_new: Tensor, k: int) -> SparseOperator:
-    """From known to new items: the mean over the nearest known items in each modality."""
-    names = modalities(data)
-    graphs = similar_modalities(data)
-    if names:
-        edges = [_nearest(data, name, is_new, k) for name in names]
-    elif graphs:
-        edges = [_linked(data, name, is_new) for name in graphs]
-    else:
-        raise ValueError(
-            "the data has no features x_<modality> and no item graphs to find items like the new ones: add some, or "
-            "pass rows='mean' or rows='zero'"
-        )
-    edge_index = torch.cat(edges, dim=1)
-    num_known, num_new = int((~is_new).sum()), int(is_new.sum())
-    weight = normalized_weight(edge_index, num_known, num_new, normalization="row")
-    return SparseOperator.from_edge_index(edge_index, weight, num_src=num_known, num_dst=num_new)
-
-
-def _nearest(data: HeteroData, name: str, is_new: Tensor, k: int) -> Tensor:
-    """Edges from the k known items with the most similar features to each new one, both numbered among their own."""
-    x = data[ITEM][feature_key(name)]
-    usable = usable_rows(x, modality_masks(data, [name]).get(name))
-    is_new = is_new.to(x.device)
-    known = (usable[~is_new]).nonzero().view(-1)
-    new = (usable[is_new]).nonzero().view(-1)
-    k = min(k, known.numel())
-    if not k or not new.numel():
-        return torch.empty(2, 0, dtype=torch.int64, device=x.device)
-    unit = F.normalize(x[~is_new][known].float(), dim=-1)
-    found = [
-        known[(F.normalize(block.float(), dim=-1) @ unit.t()).topk(k).indices] for block in x[is_new][new].split(_BLOCK)
-    ]
-    return torch.stack([torch.cat(found).flatten(), new.repeat_interleave(k)])
-
-
-def _linked(data: HeteroData, name: str, is_new: Tensor) -> Tensor:
-    """The edges of an item graph from known to new items, both numbered among their own."""
-    source, target = data[similar(ITEM, name)].edge_index
-    is_new = is_new.to(source.device)
-    place = torch.where(is_new, is_new.cumsum(0), (~is_new).cumsum(0)) - 1
-    kept = ~is_new[source] & is_new[target]
-    return torch.stack([place[source[kept]], place[target[kept]]])

@@ -2,6 +2,7 @@
 
 from pyg_mmrec.transforms.drop_modality import DropModality
 from pyg_mmrec.transforms.impute_features import ImputeFeatures
+from pyg_mmrec.transforms.link_cold_items import LinkColdItems
 from pyg_mmrec.transforms.modal_knn_graph import ModalKNNGraph
 from pyg_mmrec.transforms.normalize_adj import NormalizeAdj
 from pyg_mmrec.transforms.split import ColdItemSplit, LabelSplit, LeaveLastOut, RandomSplit, TemporalSplit
@@ -16,6 +17,7 @@ __all__ = [
     "ImputeFeatures",
     "LabelSplit",
     "LeaveLastOut",
+    "LinkColdItems",
     "ModalKNNGraph",
     "NormalizeAdj",
     "RandomSplit",
