@@ -12,7 +12,7 @@ import pytest
 from pyg_mmrec.cli import main
 from pyg_mmrec.utils import Ids
 
-NUM_USERS, NUM_ITEMS = 24, 16
+NUM_USERS, NUM_ITEMS = 24, 26
 
 
 @pytest.fixture(scope="module")
