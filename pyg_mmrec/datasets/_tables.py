@@ -137,7 +137,7 @@ def open_table(argument: str, table: Any) -> Source:
         if not all(isinstance(name, str) for name in table.columns) or table.columns.has_duplicates:
             raise ValueError(f"{argument!r} must have texts that differ as names of its columns; rename its columns")
         return Source(f"{argument!r}", tuple(table.columns), frame=table)
-    if not isinstance(table, str | os.PathLike) or not os.fspath(table):
+    if not isinstance(table, str | os.PathLike) or not os.fspath(table) or "\0" in os.fsdecode(table):
         raise ValueError(f"{argument!r} must be a DataFrame or the path of a table (got {table!r})")
     path = Path(table)
     if not path.is_file():
