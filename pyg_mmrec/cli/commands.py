@@ -12,10 +12,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
-import torch
 from jsonargparse import Namespace
 from lightning_fabric.utilities import rank_zero_only
 
@@ -36,6 +35,7 @@ from pyg_mmrec.benchmark.prepare import Views
 from pyg_mmrec.cli import recommend
 from pyg_mmrec.cli.data import add_data, chosen_split
 from pyg_mmrec.cli.export import export, export_parser
+from pyg_mmrec.cli.own_ids import user_nodes
 from pyg_mmrec.cli.parser import (
     DATASETS,
     MODELS,
@@ -61,7 +61,6 @@ from pyg_mmrec.transforms import ModalKNNGraph, UserCooccurrence
 from pyg_mmrec.typing import INTERACTS, ITEM
 from pyg_mmrec.utils import Ids, modalities, num_users_items, similar_modalities
 from pyg_mmrec.utils.checks import check_flag, check_int
-from pyg_mmrec.utils.ids import IDS
 
 CONFIG = "config.yaml"
 SPLIT = "split.json"
@@ -114,8 +113,21 @@ def _recommend_parser() -> Parser:
         description="Recommend items with the model of a run, as rows of user, rank, item, score.",
     )
     parser.add_argument("run_dir", type=str, help="Folder that 'train' wrote.")
-    parser.add_argument("--users", type=int, nargs="+", default=[], help="User ids (default: all).")
+    parser.add_argument(
+        "--users",
+        type=str,
+        nargs="+",
+        default=[],
+        help="Users, by the ids of the tables that the run was trained on, or by number (default: all).",
+    )
     parser.add_argument("--k", type=int, default=10, help="Items for each user.")
+    parser.add_argument(
+        "--fallback",
+        type=str,
+        choices=["none", "popular", "recent"],
+        default="none",
+        help="What users without train interactions get, also unknown ones: popular items, of all time or of late.",
+    )
     parser.add_argument("--include_seen", action="store_true", help="Also items of the user's train interactions.")
     parser.add_argument(
         "--output",
@@ -160,12 +172,22 @@ def _datasets_parser() -> Parser:
     return parser.finish()
 
 
-def _views(parsed: Namespace, models: Sequence[type[Recommender]], config: Namespace) -> tuple[Views, str]:
-    """The views of the chosen data and split, with the configured graphs, and the split's protocol."""
+class _Made(NamedTuple):
+    """What a run is trained on."""
+
+    views: Views
+    protocol: str
+    ids: Ids | None  #: the data set's own ids, where it has some
+
+
+def _make(parsed: Namespace, models: Sequence[type[Recommender]], config: Namespace) -> _Made:
+    """The views of the chosen data and split, with the configured graphs, and what belongs to them."""
     cls, arguments = chosen("dataset", parsed.dataset)
-    data = cls(**arguments)[0]
+    dataset = cls(**arguments)
+    data = dataset[0]
     split = chosen_split(parsed) or default_split(data)
-    return prepare(data, models, split, config.graph, config.cooccurrence), split.protocol
+    views = prepare(data, models, split, config.graph, config.cooccurrence)
+    return _Made(views, split.protocol, getattr(dataset, "ids", None))
 
 
 def _trainer_args(config: Namespace) -> dict[str, Any]:
@@ -197,7 +219,7 @@ def _train(parser: Parser, parsed: Namespace) -> None:
     run_dir = _run_dir(parsed)
     config = parser.instantiate(parsed)
     model, init_args = chosen("model", parsed.model)
-    views, protocol = _views(parsed, [model], config)
+    views, protocol, ids = _make(parsed, [model], config)
     config.evaluator.check(views[1])
     facts = {"protocol": protocol, "split_hash": split_hash(views)}
     candidate, seed, arguments = Candidate(model, init_args), parsed.trainer.seed, _trainer_args(config)
@@ -215,7 +237,7 @@ def _train(parser: Parser, parsed: Namespace) -> None:
         except (ValueError, ImportError, RuntimeError):
             _discard_start(run_dir, before)
             raise
-        _write_result(run_dir, row | facts)
+        _write_result(run_dir, row | facts, ids)
         _write_card(run_dir, parsed, views, row | facts)
 
 
@@ -245,8 +267,10 @@ def _discard_start(run_dir: Path, before: list[str] | None) -> None:
 
 
 @rank_zero_only
-def _write_result(run_dir: Path, row: dict[str, Any]) -> None:
-    """Writes and prints what the run came to; of several processes the first does."""
+def _write_result(run_dir: Path, row: dict[str, Any], ids: Ids | None) -> None:
+    """Writes and prints what the run came to, the ids beside the model; of several processes the first does."""
+    if ids is not None:
+        ids.save(RunFolder(run_dir).model)
     _write_json(run_dir / "result.json", row)
     names = [key.removeprefix("val_") for key in row if key.startswith("val_")]
     print(f"{'metric':>14}  {'validation':>10}  {'test':>10}   (best epoch {row['best_epoch']} of {row['num_epochs']})")
@@ -271,25 +295,24 @@ def _write_card(run_dir: Path, parsed: Namespace, views: Views, row: dict[str, A
 
 def _evaluate(parser: Parser, parsed: Namespace) -> None:
     evaluator = parser.instantiate(parsed).evaluator
-    views, model = _load_run(Path(parsed.run_dir))
+    views, model, _ = _load_run(Path(parsed.run_dir))
     for name, value in evaluator(model, views[1 if parsed.part == "val" else 2]).items():
         print(f"{name:>14}  {value:.6f}")
 
 
 def _recommend(parser: Parser, parsed: Namespace) -> None:
     _check_output(parsed.output)
-    (view, _, _), model = _load_run(Path(parsed.run_dir))
-    num_users = num_users_items(view)[0]
-    wanted = parsed.users or range(num_users)
-    if not 0 <= min(wanted) <= max(wanted) < num_users:
-        fail(f"'users' must lie in 0..{num_users - 1} (got {min(wanted)}..{max(wanted)})")
-    retriever = Retriever(model, view, _ids(parsed.run_dir))
-    recommend.write(retriever, torch.tensor(wanted), parsed.k, not parsed.include_seen, parsed.output)
+    (view, _, _), model, ids = _load_run(Path(parsed.run_dir))
+    fallback = None if parsed.fallback == "none" else parsed.fallback
+    node = user_nodes(parsed.users, num_users_items(view)[0], ids, fallback)
+    names = parsed.users if (node < 0).any() else None
+    retriever = Retriever(model, view, ids, fallback=fallback)
+    recommend.write(retriever, node, parsed.k, not parsed.include_seen, names, parsed.output)
 
 
 def _export(parser: Parser, parsed: Namespace) -> None:
-    (view, _, _), model = _load_run(Path(parsed.run_dir))
-    export(Retriever(model, view, _ids(parsed.run_dir)), Path(parsed.run_dir), parsed.format, parsed.output)
+    (view, _, _), model, ids = _load_run(Path(parsed.run_dir))
+    export(Retriever(model, view, ids), Path(parsed.run_dir), parsed.format, parsed.output)
 
 
 def _serve(parser: Parser, parsed: Namespace) -> None:
@@ -297,14 +320,8 @@ def _serve(parser: Parser, parsed: Namespace) -> None:
     limits = {name: parsed[name] for name in ("max_k", "max_users", "max_body", "max_waiting")}
     check_int(1, **limits)
     with check_serving(parsed.host, parsed.port) as listener:
-        (view, _, _), model = _load_run(run_dir)
-        serve(Retriever(model, view, _ids(run_dir)), run_dir / "model", listener, **limits)
-
-
-def _ids(run_dir: str | Path) -> Ids | None:
-    """The own ids of a run's catalogue, where it has some."""
-    folder = Path(run_dir) / "model"
-    return Ids.load(folder) if (folder / IDS).is_file() else None
+        (view, _, _), model, ids = _load_run(run_dir)
+        serve(Retriever(model, view, ids), run_dir / "model", listener, **limits)
 
 
 def _compare(parser: Parser, parsed: Namespace) -> None:
@@ -317,7 +334,7 @@ def _compare(parser: Parser, parsed: Namespace) -> None:
         if name not in config.evaluator.metrics:
             fail(f"--show {name} is not evaluated: name it in --evaluator.metrics")
     graded = _tested_by(parsed.tests, candidates)
-    views, protocol = _views(parsed, [candidate.model for candidate in candidates], config)
+    views, protocol, _ = _make(parsed, [candidate.model for candidate in candidates], config)
     config.evaluator.check(views[1])
     values: dict[str, list[pd.Series]] = {candidate.name: [] for candidate in candidates}
     facts, rows, output = {"protocol": protocol, "split_hash": split_hash(views)}, [], Path(parsed.output)
@@ -391,8 +408,8 @@ def _datasets(parser: Parser, parsed: Namespace) -> None:
         print(f"{name:>14}  {fact}")
 
 
-def _load_run(run_dir: Path) -> tuple[Views, Recommender]:
-    """The views that a run trained on, made again from its configuration, and its best model."""
+def _load_run(run_dir: Path) -> tuple[Views, Recommender, Ids | None]:
+    """The views that a run trained on, made again from its configuration, its best model and the data's own ids."""
     path = run_dir / CONFIG
     if not path.is_file():
         raise FileNotFoundError(f"'{run_dir}' has no {CONFIG}: is it a folder that 'pyg-mmrec train' wrote?")
@@ -406,9 +423,9 @@ def _load_run(run_dir: Path) -> tuple[Views, Recommender]:
         model = Recommender.from_pretrained(folder)
     except TypeError as error:
         raise ValueError(f"'{folder / 'config.json'}' does not hold the arguments of its model: {error}") from None
-    views, _ = _views(parsed, [type(model)], train.instantiate(parsed))
+    views, _, ids = _make(parsed, [type(model)], train.instantiate(parsed))
     _check_split(run_dir, views)
-    return views, model
+    return views, model, ids
 
 
 def _check_split(run_dir: Path, views: Views) -> None:

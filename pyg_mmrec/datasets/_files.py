@@ -247,31 +247,56 @@ def read_features(path: Path) -> tuple[Tensor, Tensor | None, str]:
     Raises:
         ValueError: If the file is broken, holds Python objects, or is not a numeric matrix with at least one good row.
     """
-    array = _load_torch(path) if path.suffix == ".pt" else _load_numpy(path)
+    return clean_features(load_matrix(path), str(path), path.name)
+
+
+def load_matrix(path: Path) -> npt.NDArray[np.generic]:
+    """The array of a ``.npy``, ``.npz`` or ``.pt`` file, see :func:`read_features`.
+
+    Raises:
+        ValueError: If the file is broken or holds Python objects.
+    """
+    return _load_torch(path) if path.suffix == ".pt" else _load_numpy(path)
+
+
+def clean_features(
+    array: npt.NDArray[np.generic], source: str, short: str | None = None
+) -> tuple[Tensor, Tensor | None, str]:
+    """Checks the features of one modality, one row per item, and finds what is missing; see :func:`read_features`.
+
+    Args:
+        array: The features.
+        source: Where they come from, for the errors.
+        short: Likewise for the notes (default: the same).
+
+    Raises:
+        ValueError: If they are not a numeric matrix with at least one good row.
+    """
+    short = source if short is None else short
     if array.dtype.kind not in "fiub":
-        raise ValueError(f"{path} has the dtype {array.dtype}, which is not a real number; save it as float32")
+        raise ValueError(f"{source} has the dtype {array.dtype}, which is not a real number; save it as float32")
     if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(f"{path} must have the shape [items, channels] (got {list(array.shape)}); reshape it")
+        raise ValueError(f"{source} must have the shape [items, channels] (got {list(array.shape)}); reshape it")
     with np.errstate(over="ignore"):
         features = np.array(array, dtype=np.float32, order="C")
     broken = ~np.isfinite(features).all(axis=1)
     features[broken] = 0
     present = (features != 0).any(axis=1)
     if present.all():
-        return torch.from_numpy(features), None, _constant(path, features)
+        return torch.from_numpy(features), None, _constant(short, features)
     num_missing, num_broken = int((~present).sum()), int(broken.sum())
     counts = f"{num_broken} rows with NaN or infinite values, {num_missing - num_broken} rows of zeros"
     if not present.any():
-        raise ValueError(f"{path} has no usable row ({counts}); extract the features again")
-    note = f"{path.name}: {num_missing} of {len(present)} items have no features ({counts}) and are marked as missing"
+        raise ValueError(f"{source} has no usable row ({counts}); extract the features again")
+    note = f"{short}: {num_missing} of {len(present)} items have no features ({counts}) and are marked as missing"
     return torch.from_numpy(features), torch.from_numpy(present), note
 
 
-def _constant(path: Path, features: npt.NDArray[np.float32]) -> str:
+def _constant(source: str, features: npt.NDArray[np.float32]) -> str:
     """A note where rows tell nothing about their items."""
     if len(features) < 2 or (features != features[0]).any():
         return ""
-    return f"{path.name}: all {len(features)} items have the same features, which tell nothing about them"
+    return f"{source}: all {len(features)} items have the same features, which tell nothing about them"
 
 
 def _check_csr(matrix: Any) -> None:

@@ -19,7 +19,7 @@ class Content(NamedTuple):
 
     data: HeteroData
     notes: list[str]  #: what is odd about the files
-    texts: dict[str, list[str]]  #: by name, texts that are no part of the graph
+    texts: dict[str, list[Any]]  #: by name, texts and ids that are no part of the graph
 
 
 class FolderDataset(InMemoryDataset):
@@ -53,7 +53,7 @@ class FolderDataset(InMemoryDataset):
 
     def _open(
         self, folder: Path, files: Mapping[str, Path], options: Mapping[str, Any], read: Callable[[], Content]
-    ) -> dict[str, list[str]]:
+    ) -> dict[str, list[Any]]:
         """Takes the graph from the cache, or reads it and writes the cache; warns of what is odd about the files.
 
         Args:

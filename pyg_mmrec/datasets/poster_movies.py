@@ -134,7 +134,7 @@ class PosterMovies(FolderDataset):
         key = {"format": _FORMAT, **asdict(options), **asdict(words), "vectors": None}
         texts = self._open(folder, read, key, lambda: _read_graph(files, options, words))
         self.categories = texts["categories"]
-        self._texts = texts["items"]
+        self._texts: list[str] = texts["items"]
 
     @property
     def vocabulary(self) -> list[str]:

@@ -81,7 +81,7 @@ def build(model_class: type[Module], init_args: Mapping[str, Any], folder: Path)
     """
     saved = _saved_shapes(folder)
     try:
-        needed = _shapes(model_class, init_args)
+        needed = shapes(model_class, init_args)
     except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
@@ -119,7 +119,7 @@ def _saved_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
         raise ValueError(f"'{folder}' does not hold a saved model: {error}") from None
 
 
-def _shapes(model_class: type[torch.nn.Module], init_args: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+def shapes(model_class: type[torch.nn.Module], init_args: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """The shapes of all weights, where possible without memory for them, whatever sizes the arguments ask for."""
     try:
         with torch.device("meta"):

@@ -13,14 +13,16 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_mmrec.models._extend import NewRows, extend
 from pyg_mmrec.models._saved import build, read_config
 from pyg_mmrec.models._saved import write as write_model
 from pyg_mmrec.models.card import ModelCard
 from pyg_mmrec.typing import ITEM, Batches, feature_key
-from pyg_mmrec.utils import num_users_items, rank_items, seen_items, with_operators
+from pyg_mmrec.utils import interactions, num_users_items, rank_items, seen_items, with_operators
 from pyg_mmrec.utils.checks import check_flag, check_int
 from pyg_mmrec.utils.hetero import count_categories, item_categories, item_channels
 from pyg_mmrec.utils.modes import evaluating
+from pyg_mmrec.utils.popular import Fallback, popular_items
 
 Model = TypeVar("Model", bound="Recommender")
 
@@ -150,7 +152,13 @@ class Recommender(torch.nn.Module, ABC):
 
     @torch.no_grad()
     def recommend(
-        self, data: HeteroData, user: Tensor, k: int = 10, exclude_seen: bool = True, block_size: int = 1024
+        self,
+        data: HeteroData,
+        user: Tensor,
+        k: int = 10,
+        exclude_seen: bool = True,
+        block_size: int = 1024,
+        fallback: Fallback | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The k best items for each user.
 
@@ -160,6 +168,9 @@ class Recommender(torch.nn.Module, ABC):
             k: How many items (default: 10).
             exclude_seen: Leave out what the user has interacted with in the graph (default: True).
             block_size: Users scored at a time.
+            fallback: What users without interactions in the graph get, whose representations nothing was learned for:
+                None (default), the model's items all the same, ``'popular'`` the most popular, ``'recent'`` the most
+                popular of late, with numbers of interactions for scores (:func:`~pyg_mmrec.utils.popular_items`).
 
         Returns:
             ``[n, k]`` scores and ``[n, k]`` items, best first; -1 where a user has fewer than k items left.
@@ -185,6 +196,10 @@ class Recommender(torch.nn.Module, ABC):
                 seen_items(data) if exclude_seen else None,
                 block_size=block_size,
             )
+        if fallback is not None:
+            count, popular = popular_items(data, k, fallback)
+            without = torch.bincount(interactions(data)[0], minlength=self.num_users)[user] == 0
+            scores[without], items[without] = count, popular
         return scores, items.masked_fill(scores == -torch.inf, -1)
 
     @property
@@ -260,6 +275,34 @@ class Recommender(torch.nn.Module, ABC):
 
     def start_from(self, data: HeteroData) -> None:
         """Sets what starts at values of the data, such as trained features; by default nothing."""
+
+    def extend(
+        self: Model, data: HeteroData, new: Tensor | None = None, rows: NewRows = "neighbors", k: int = 10
+    ) -> Model:
+        """The trained model for a catalogue with items that it has not seen, without training.
+
+        What the model computes from features and graphs needs no more than these items' features in the data. What it
+        keeps for each item, such as ID embeddings, cannot be known of a new one: its row is the mean over those of the
+        known items with the most similar features, so that models that read no features rank new items too.
+
+        Args:
+            data: The graph with the same users, the model's items first and then the new ones, with the graphs that the
+                model reads.
+            new: ``[n]`` items whose rows are made anew besides those beyond the model's size, such as items without
+                interactions in training (default: none).
+            rows: ``'neighbors'`` (default) is the mean over the k nearest known items by cosine, all modalities alike
+                (over those that the data's item graphs link to the new one, where it has no features; over all for an
+                item without either), ``'mean'`` that over all known items, ``'zero'`` zeros.
+            k: Known items for each new one and modality (default: 10).
+
+        Returns:
+            A new model of the same class on the same device; this one stays as it is.
+
+        Raises:
+            ValueError: If an argument is out of range, the data has other users or fewer items, or neither features nor
+                item graphs where rows are to be made from neighbours.
+        """
+        return extend(self, data, new, rows, k)
 
     @classmethod
     def sizes(

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.utils import Ids, num_users_items, seen_items, with_operators
+from pyg_mmrec.utils import Ids, interactions, num_users_items, popular_items, seen_items, with_operators
 from pyg_mmrec.utils.checks import check_flag, check_int
 from pyg_mmrec.utils.modes import evaluating
+from pyg_mmrec.utils.popular import Fallback
 from pyg_mmrec.utils.ranking import top_columns
 
 #: Scores that are in memory at a time where 'block_size' is not given, and users of such a block at most.
@@ -58,6 +59,9 @@ class Retriever:
         data: The graph that the model reads, the train view of a split or whole.
         ids: The catalogue's own ids, for the tables and the service (default: the nodes' numbers).
         block_size: Users scored at a time (default: as many as give 2**26 scores, at most 1024).
+        fallback: What users without interactions in the graph get, and those of whom nothing is known, whose node is
+            -1: None (default), the model's items all the same, ``'popular'`` the most popular items, ``'recent'`` the
+            most popular of late, with numbers of interactions for scores (:func:`~pyg_mmrec.utils.popular_items`).
 
     Attributes:
         representations: What the model made of the graph.
@@ -78,7 +82,14 @@ class Retriever:
     """
 
     @torch.no_grad()
-    def __init__(self, model: Model, data: HeteroData, ids: Ids | None = None, block_size: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        data: HeteroData,
+        ids: Ids | None = None,
+        block_size: int | None = None,
+        fallback: Fallback | None = None,
+    ) -> None:
         model.check_data(data)
         self.num_users, self.num_items = num_users_items(data)
         if ids is not None and ids.sizes() != (self.num_users, self.num_items):
@@ -90,7 +101,11 @@ class Retriever:
         if block_size is None:
             block_size = max(1, min(USERS_AT_ONCE, SCORES_AT_ONCE // self.num_items))
         check_int(1, block_size=block_size)
-        self.block_size, self.ids = block_size, ids
+        self.block_size, self.ids, self.fallback = block_size, ids, fallback
+        if fallback is not None:
+            self._popular = popular_items(data, self.num_items, fallback)
+            known = torch.bincount(interactions(data)[0], minlength=self.num_users) > 0
+            self._known = torch.cat([known, known.new_zeros(1)])  # the last stands for -1
         self.model, self.data = model, with_operators(data)
         self.seen = seen_items(data)
         with evaluating(model):
@@ -109,7 +124,7 @@ class Retriever:
         """The k best items for each user.
 
         Args:
-            user: ``[n]`` user nodes.
+            user: ``[n]`` user nodes; -1, where there is a fallback, for a user of whom nothing is known.
             k: How many items (default: 10).
             exclude_seen: Leave out what the user has had (default: True).
 
@@ -121,14 +136,20 @@ class Retriever:
         """
         self.check_k(k)
         check_flag(exclude_seen=exclude_seen)
-        if user.numel() and not 0 <= int(user.min()) <= int(user.max()) < self.num_users:
-            raise ValueError(f"'user' must lie in 0..{self.num_users - 1} (got {int(user.min())}..{int(user.max())})")
+        lowest = 0 if self.fallback is None else -1
+        if user.numel() and not lowest <= int(user.min()) <= int(user.max()) < self.num_users:
+            raise ValueError(
+                f"'user' must lie in {lowest}..{self.num_users - 1} (got {int(user.min())}..{int(user.max())})"
+            )
         found = []
         with evaluating(self.model):
-            for block in user.split(self.block_size):
+            for block in user.clamp_min(0).split(self.block_size):
                 scores = self.model.score(self.data, self.representations, block)
                 found.append(top_columns(scores, block, k, self.seen if exclude_seen else None))
         if not found:
             return torch.empty(0, k), torch.empty(0, k, dtype=torch.long)
         scores, items = (torch.cat(part) for part in zip(*found, strict=True))
+        if self.fallback is not None:
+            unknown = ~self._known[user]
+            scores[unknown], items[unknown] = (part[:k] for part in self._popular)
         return scores, items.masked_fill(scores == -torch.inf, -1)

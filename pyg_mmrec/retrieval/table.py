@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
@@ -33,7 +33,11 @@ ROWS_AT_ONCE = 2**20
 
 
 def recommendation_tables(
-    retriever: Retriever, user: Tensor | None = None, k: int = 10, exclude_seen: bool = True
+    retriever: Retriever,
+    user: Tensor | None = None,
+    k: int = 10,
+    exclude_seen: bool = True,
+    names: Sequence[str] | None = None,
 ) -> Iterator[pd.DataFrame]:
     """The k best items of each user as rows ``user``, ``rank`` from 1, ``item``, ``score``, a block of users at a time.
 
@@ -45,6 +49,7 @@ def recommendation_tables(
         user: ``[n]`` user nodes, in the order of the rows (default: all).
         k: Items for each user (default: 10).
         exclude_seen: Leave out what a user has had (default: True).
+        names: ``[n]`` What the rows call the users, where some have no node (default: as said).
 
     Raises:
         ValueError: If an argument is out of range.
@@ -60,17 +65,22 @@ def recommendation_tables(
         0     0     1     0    1.0
         1     1     1     1    0.0
     """
-    names = _names(retriever)
+    own = _names(retriever)
     user = torch.arange(retriever.num_users) if user is None else user
     retriever.check_k(k)
+    if names is not None and len(names) != user.numel():
+        raise ValueError(f"'names' must have one for each of the {user.numel()} users (got {len(names)})")
+    if names is None and (user < 0).any():
+        raise ValueError("'names' is missing: users of whom nothing is known, whose node is -1, need it")
+    users = own[USER][user.numpy()] if names is None else np.array(names, dtype=object)
     rank = np.arange(1, k + 1, dtype=np.int32)
-    for block in user.split(retriever.block_size):
+    for block, called in zip(user.split(retriever.block_size), _split(users, retriever.block_size), strict=True):
         scores, items = retriever(block, k, exclude_seen)
         kept = (items >= 0).cpu().flatten().numpy()
         columns = {
-            "user": names[USER][block.repeat_interleave(k).numpy()],
+            "user": called.repeat(k),
             "rank": np.tile(rank, block.numel()),
-            "item": names[ITEM][items.cpu().flatten().numpy()],
+            "item": own[ITEM][items.cpu().flatten().numpy()],
             "score": scores.float().cpu().flatten().numpy(),
         }
         yield pd.DataFrame({name: column[kept] for name, column in columns.items()})
@@ -83,6 +93,7 @@ def write_recommendations(
     k: int = 10,
     exclude_seen: bool = True,
     part_size: int = 65_536,
+    names: Sequence[str] | None = None,
 ) -> None:
     """Writes the rows of :func:`recommendation_tables` into a file, which is whole or not there.
 
@@ -92,11 +103,12 @@ def write_recommendations(
 
     Args:
         retriever: Ranks the items.
-        path: The file; Parquet where its name ends with ``.parquet`` or ``.pq`` (extra ``parquet``), else CSV.
+        path: The file; Parquet where its name ends with ``.parquet`` or ``.pq`` (extra ``tables``), else CSV.
         user: ``[n]`` user nodes, in the order of the rows (default: all).
         k: Items for each user (default: 10).
         exclude_seen: Leave out what a user has had (default: True).
         part_size: Users of a part (default: 65,536).
+        names: ``[n]`` What the rows call the users, where some have no node.
 
     Raises:
         ImportError: If pyarrow is needed and not installed.
@@ -113,13 +125,14 @@ def write_recommendations(
     if is_parquet:
         _import_pyarrow()
     user = torch.arange(retriever.num_users) if user is None else user
-    job = _job(retriever, user, k, exclude_seen, is_parquet, part_size)
+    job = _job(retriever, user, names, k, exclude_seen, is_parquet, part_size)
     with _parts_of(path, job) as parts, tqdm(total=user.numel(), unit="user", disable=None) as bar:
         files = []
         for number, some in enumerate(user.split(part_size)):
             files.append(parts / f"{number:06d}")
             if not files[-1].exists():
-                tables = recommendation_tables(retriever, some, k, exclude_seen)
+                called = None if names is None else names[number * part_size :][:part_size]
+                tables = recommendation_tables(retriever, some, k, exclude_seen, called)
                 write_atomically(files[-1], partial(_write_parquet if is_parquet else _write_csv, tables))
             bar.update(some.numel())
         write_atomically(path, partial(_join_parquet if is_parquet else _join_csv, files))
@@ -152,6 +165,11 @@ def _keep_own(parts: Path, job: dict[str, Any]) -> None:
         write_json(path, job)
 
 
+def _split(users: Any, size: int) -> Iterator[Any]:
+    """Pieces of an array."""
+    return (users[start : start + size] for start in range(0, max(len(users), 1), size))
+
+
 def _names(retriever: Retriever) -> dict[str, Any]:
     """Arrays of the ids by node."""
     sizes = {USER: retriever.num_users, ITEM: retriever.num_items}
@@ -162,19 +180,33 @@ def _names(retriever: Retriever) -> dict[str, Any]:
 
 
 def _job(
-    retriever: Retriever, user: Tensor, k: int, exclude_seen: bool, is_parquet: bool, part_size: int
+    retriever: Retriever,
+    user: Tensor,
+    names: Sequence[str] | None,
+    k: int,
+    exclude_seen: bool,
+    is_parquet: bool,
+    part_size: int,
 ) -> dict[str, Any]:
     """What the parts of a job depend on."""
     tensors = [value for value in retriever.model.state_dict().values() if isinstance(value, Tensor)]
     tensors += [value for value in retriever.representations[:2] if value is not None]
     ids = None
-    if retriever.ids is not None:
-        ids = hashlib.sha256(repr([list(names) for names in _names(retriever).values()]).encode()).hexdigest()
-    settings = {"k": k, "exclude_seen": exclude_seen, "is_parquet": is_parquet, "part_size": part_size}
+    if retriever.ids is not None or names is not None:
+        called = [list(own) for own in _names(retriever).values()], names
+        ids = hashlib.sha256(repr(called).encode()).hexdigest()
+    settings = {
+        "k": k,
+        "fallback": retriever.fallback,
+        "exclude_seen": exclude_seen,
+        "is_parquet": is_parquet,
+        "part_size": part_size,
+    }
     return {
         "format": FORMAT,
         "content": tensor_hash(*(value.detach() for value in tensors), *retriever.seen, user),
         "ids": ids,
+        "fallback": retriever.fallback,
         **settings,
     }
 
@@ -222,6 +254,6 @@ def _import_pyarrow():  # type: ignore[no-untyped-def]
         import pyarrow.parquet
     except ImportError as error:
         raise ImportError(
-            "Parquet files need pyarrow; install it with: pip install 'pyg-mmrec[parquet]', or write a .csv file"
+            "Parquet files need pyarrow; install it with: pip install 'pyg-mmrec[tables]', or write a .csv file"
         ) from error
     return pyarrow, pyarrow.parquet

@@ -13,6 +13,7 @@ from pyg_mmrec.utils.hetero import (
 from pyg_mmrec.utils.ids import Ids
 from pyg_mmrec.utils.knn import knn, usable_rows
 from pyg_mmrec.utils.negatives import NegativeSampler
+from pyg_mmrec.utils.popular import popular_items
 from pyg_mmrec.utils.pruning import degree_sensitive_pruning
 from pyg_mmrec.utils.ranking import csr_entries, rank_items, seen_items
 from pyg_mmrec.utils.rows import take_rows, triplet_scores
@@ -51,6 +52,7 @@ __all__ = [
     "modality_masks",
     "normalized_weight",
     "num_users_items",
+    "popular_items",
     "rank_items",
     "seen_items",
     "segment_mean",

@@ -78,7 +78,7 @@ def add_words(data: HeteroData, texts: Sequence[str], options: WordOptions, sour
         raise ValueError(f"'texts' must have one text per item, {num_items} (got {len(texts)})")
     analyze = CountVectorizer(stop_words=options.stop_words).build_analyzer()
     words: list[list[str]] = [analyze(text) for text in texts]
-    train = _train_items(data)
+    train = train_edges(data)[1]
     vocabulary = _vocabulary([words[item] for item in train.unique().tolist()], options, source)
     tokens = _tokens(words, vocabulary, options.max_length)
     has_words = tokens.any(1)
@@ -94,16 +94,17 @@ def add_words(data: HeteroData, texts: Sequence[str], options: WordOptions, sour
     return notes
 
 
-def _train_items(data: HeteroData) -> Tensor:
-    """The items of the train interactions, each as often as it has some."""
-    item = checked_edges(data, INTERACTS)[1]
+def train_edges(data: HeteroData) -> Tensor:
+    """The ``[2, num_edges]`` train interactions: all of a view, those with the label 0 of data that brings a split."""
+    edge_index = checked_edges(data, INTERACTS)
+    item = edge_index[1]
     label = data[INTERACTS].get("split")
     if label is None:
-        return item
+        return edge_index
     if not isinstance(label, Tensor) or label.shape != item.shape:
         found = list(label.shape) if isinstance(label, Tensor) else type(label).__name__
         raise ValueError(f"'split' must have one entry per interaction, {item.numel()} (got {found})")
-    return item[label == 0]
+    return edge_index[:, label == 0]
 
 
 def _vocabulary(words: Sequence[Sequence[str]], options: WordOptions, source: str) -> list[str]:

@@ -14,7 +14,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec import datasets, models, transforms
-from pyg_mmrec.datasets import AttributeShop, MMRecDataset, PosterMovies
+from pyg_mmrec.datasets import AttributeShop, MMRecDataset, PosterMovies, TableDataset, from_tables
 from pyg_mmrec.evaluation import Evaluator, SampledEvaluator
 from pyg_mmrec.loader import TripletLoader
 from pyg_mmrec.models import BPRMF, FREEDOM, SEA, VBPR, DRepMRec, Recommender, WithSEA
@@ -38,7 +38,8 @@ WRONG: dict[str, list[Any]] = {
 #: Kinds of the arguments whose annotation does not tell.
 SPECIAL = {"base": "choice", "edge_types": "names", "base_args": "arguments", "name": "name", "separator": "separator"}
 SPECIAL |= {"columns": "columns", "root": "path", "cache_dir": "path", "transform": "function"}
-SPECIAL |= {"vectors": "path"}
+SPECIAL |= {"vectors": "path", "interactions": "path", "items": "path", "users": "path", "image_root": "path"}
+SPECIAL |= {"words": "arguments", "features": "features", "min_rating": "number", "modality": "word"}
 SPECIAL |= {
     "pre_transform": "function",
     "in_channels": "sizes",
@@ -47,6 +48,11 @@ SPECIAL |= {
 }
 WRONG |= {"arguments": ["x", 3, [1], {1: 1}, {"hiden": 3}], "name": [3, None, "", "..", "a/b", b"toy", "a\0"]}
 WRONG |= {"separator": [3, True, "", "ab", b","], "columns": ["x", 3, ["user"], {"user": 3}, {3: "a"}, {"usr": "a"}]}
+WRONG |= {
+    "features": ["x", 3, [1], {1: 3}, {"image": 3}],
+    "number": ["4", NAN, INF, True, 1j],
+    "word": [3, "", True, ["a"]],
+}
 
 
 def kind(name: str, annotation: str) -> str:
@@ -74,6 +80,7 @@ def models_with_sizes() -> Iterator[tuple[type, dict[str, Any]]]:
 CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     **{cls.__name__: (cls, base) for cls, base in models_with_sizes()},
     **{name: (getattr(transforms, name), {}) for name in transforms.__all__},
+    "DropModality": (transforms.DropModality, {"rate": 0.5}),
     "WeakLabels": (transforms.WeakLabels, {"share": 0.5}),
     "WordTokens": (transforms.WordTokens, {"texts": ["a"]}),
     "Evaluator": (Evaluator, {}),
@@ -81,6 +88,8 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "AttributeShop": (AttributeShop, {"root": "unused", "num_users": 30, "num_items": 60}),
     "MMRecDataset": (MMRecDataset, {"root": "unused", "name": "toy"}),
     "PosterMovies": (PosterMovies, {"root": "unused", "name": "toy"}),
+    "TableDataset": (TableDataset, {"interactions": "toy/toy.inter", "items": "toy/toy.inter"}),
+    "from_tables": (from_tables, {"interactions": "toy/toy.inter", "items": "toy/toy.inter"}),
 }
 ARGUMENTS = [(label, name) for label, (call, _) in CALLS.items() for name in inspect.signature(call).parameters]
 

@@ -17,7 +17,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models import BPRMF
 from pyg_mmrec.retrieval import Retriever, recommendation_tables, write_recommendations
-from pyg_mmrec.utils import Ids
+from pyg_mmrec.utils import Ids, popular_items
 
 FORMATS = ["csv", "parquet"]
 
@@ -171,3 +171,27 @@ def test_one_process_writes_a_file_at_a_time(retriever: Retriever, tmp_path: Pat
 def test_tables_come_block_by_block(retriever: Retriever) -> None:
     tables = list(recommendation_tables(retriever, torch.arange(20), k=2))
     assert [len(table) for table in tables] == [12, 12, 12, 4]
+
+
+@pytest.mark.parametrize("end", [".csv", ".parquet"])
+def test_users_of_whom_nothing_is_known_get_popular_items(tiny_data: HeteroData, tmp_path: Path, end: str) -> None:
+    kept = tiny_data["user", "interacts", "item"].edge_index[0] != 5
+    tiny_data["user", "interacts", "item"].edge_index = tiny_data["user", "interacts", "item"].edge_index[:, kept]
+    model, user = BPRMF(40, 30), torch.tensor([3, -1, 5])
+    retriever = Retriever(model, tiny_data, block_size=2, fallback="popular")
+    count, item = popular_items(tiny_data, 4)
+    scores, items = retriever(user, 4, exclude_seen=False)
+    for row in (1, 2):
+        assert torch.equal(scores[row], count)
+        assert torch.equal(items[row], item)
+    torch.testing.assert_close(scores[0], Retriever(model, tiny_data)(user[:1], 4, exclude_seen=False)[0][0])
+    write_recommendations(retriever, tmp_path / f"a{end}", user, 4, False, part_size=2, names=["ann", "bob", "eve"])
+    table = read(tmp_path / f"a{end}")
+    assert table["user"].tolist() == [name for name in ("ann", "bob", "eve") for _ in range(4)]
+    assert table["item"].tolist() == items.flatten().tolist()
+    with pytest.raises(ValueError, match=r"^'names' is missing: "):
+        next(recommendation_tables(retriever, user))
+    with pytest.raises(ValueError, match=r"^'names' must have one for each of the 3 users \(got 1\)$"):
+        next(recommendation_tables(retriever, user, names=["ann"]))
+    with pytest.raises(ValueError, match=r"^'user' must lie in 0\.\.39 \(got -1\.\.5\)$"):
+        Retriever(model, tiny_data)(user)
