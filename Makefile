@@ -74,5 +74,5 @@ $(OLDEST)/.test: setup.cfg pyproject.toml constraints-oldest.txt
 	$(OLDEST_PYTHON) -m venv --clear $(OLDEST)
 	$(OLDEST)/bin/python -m pip --disable-pip-version-check install -c constraints-oldest.txt torch
 	$(OLDEST)/bin/python -m pip --disable-pip-version-check install -c constraints-oldest.txt \
-		-e . pytest pytest-timeout pytest-xdist hypothesis ir-measures tensorboard matplotlib jinja2 pillow
+		-e . pytest pytest-timeout pytest-xdist hypothesis ir-measures tensorboard matplotlib jinja2 pillow optuna pyarrow
 	touch $@

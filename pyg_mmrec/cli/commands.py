@@ -33,6 +33,7 @@ from pyg_mmrec.benchmark import (
     train_one,
 )
 from pyg_mmrec.benchmark.prepare import Views
+from pyg_mmrec.cli.benchmark import benchmark, benchmark_parser
 from pyg_mmrec.cli.data import add_data, chosen_split
 from pyg_mmrec.cli.parser import (
     DATASETS,
@@ -408,6 +409,7 @@ COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Parser, Namespace], No
     "evaluate": (_evaluate_parser, _evaluate, "evaluate the model of a run"),
     "recommend": (_recommend_parser, _recommend, "recommend items to users"),
     "compare": (_compare_parser, _compare, "compare models over seeds"),
+    "benchmark": (benchmark_parser, benchmark, "compare models on data sets, with a search for each"),
     "report": (report_parser, report, "write a comparison as an HTML page"),
     "datasets": (_datasets_parser, _datasets, "list or describe data sets"),
 }
