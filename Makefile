@@ -75,5 +75,5 @@ $(OLDEST)/.test: setup.cfg pyproject.toml constraints-oldest.txt
 	$(OLDEST)/bin/python -m pip --disable-pip-version-check install -c constraints-oldest.txt torch
 	$(OLDEST)/bin/python -m pip --disable-pip-version-check install -c constraints-oldest.txt \
 		-e . pytest pytest-timeout pytest-xdist hypothesis ir-measures tensorboard matplotlib \
-		fastapi uvicorn httpx jinja2 pillow pyarrow
+		fastapi uvicorn httpx jinja2 optuna pillow pyarrow
 	touch $@

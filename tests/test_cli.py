@@ -33,7 +33,7 @@ from tests.models.test_meta import EXPORTED
 
 NUM_USERS, NUM_ITEMS = 60, 40
 MODELS = ", ".join(EXPORTED)
-COMMANDS = ("train", "evaluate", "recommend", "export", "serve", "compare", "report", "datasets")
+COMMANDS = ("train", "evaluate", "recommend", "export", "serve", "compare", "benchmark", "report", "datasets")
 
 
 @pytest.fixture(scope="module")

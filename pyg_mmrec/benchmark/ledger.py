@@ -6,6 +6,7 @@ import datetime
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ from filelock import FileLock
 from pyg_mmrec.training.checkpoint import write_atomically
 from pyg_mmrec.training.run_folder import environment
 from pyg_mmrec.utils.files import one_line, unreadable
+
+#: How pandas reads the very floats that it wrote; from 3.1 on it does so by itself.
+_AT_LEAST_3_1 = tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1)
+EXACT: dict[str, Any] = {} if _AT_LEAST_3_1 else {"float_precision": "round_trip"}
 
 
 class Ledger:
@@ -62,7 +67,7 @@ class Ledger:
             raise ValueError(f"'key' must have {', '.join(self.key)} (got {', '.join(key)})")
         content = self._content()
         as_text = self._table(content, dtype=dict.fromkeys(self.key, str), keep_default_na=False)
-        same = (as_text[self.key] == pd.Series({name: _text(key[name]) for name in self.key})).all(axis=1)
+        same = (as_text[self.key] == pd.Series({name: self.text(key[name]) for name in self.key})).all(axis=1)
         rows = self._table(content)[same].to_dict("records")
         return {str(name): value for name, value in rows[0].items()} if rows else None
 
@@ -79,7 +84,8 @@ class Ledger:
         if found is not None:
             return found
         versions = environment()["versions"]
-        row = {**make(), **{name: _text(value) if isinstance(value, Mapping) else value for name, value in key.items()}}
+        row = dict(make())
+        row |= {name: self.text(value) if isinstance(value, Mapping) else value for name, value in key.items()}
         row |= {"date": datetime.date.today().isoformat(), "threads": torch.get_num_threads()}
         row |= {"torch": versions["torch"], "torch_geometric": versions["torch-geometric"]}
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +95,23 @@ class Ledger:
                 table = pd.DataFrame([*self.rows().to_dict("records"), row])
                 write_atomically(self.path, lambda path: table.to_csv(path, index=False))
         return known or row
+
+    def rewrite(self, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+        """Replaces the rows by what a function makes of them, while no other process writes.
+
+        Args:
+            change: Gets the rows of :meth:`rows`; where it gives the same, nothing is written.
+        """
+        with FileLock(f"{self.path}.lock") if self.path.exists() else nullcontext():
+            rows = self.rows()
+            table = change(rows)
+            if not table.equals(rows):
+                write_atomically(self.path, lambda path: table.to_csv(path, index=False))
+
+    @staticmethod
+    def text(value: Any) -> str:
+        """A value of the key as the file has it: a mapping as JSON."""
+        return json.dumps(dict(value), sort_keys=True) if isinstance(value, Mapping) else str(value)
 
     def _content(self) -> str:
         """The file's text; that of a table without rows where there is none."""
@@ -102,7 +125,7 @@ class Ledger:
     def _table(self, content: str, **options: Any) -> pd.DataFrame:
         """The file's text as a table."""
         try:
-            table: pd.DataFrame = pd.read_csv(io.StringIO(content), **options)
+            table: pd.DataFrame = pd.read_csv(io.StringIO(content), **EXACT, **options)
         except ValueError as error:  # pandas' own errors are among these
             raise ValueError(
                 f"{self.path} is no table of runs ({one_line(str(error))}): repair it, or move it away to begin anew"
@@ -113,8 +136,3 @@ class Ledger:
                 "another file"
             )
         return table
-
-
-def _text(value: Any) -> str:
-    """A value of the key as the file has it."""
-    return json.dumps(dict(value), sort_keys=True) if isinstance(value, Mapping) else str(value)

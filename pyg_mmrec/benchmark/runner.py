@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch_geometric.data import HeteroData
 
 from pyg_mmrec.benchmark.prepare import Views
 from pyg_mmrec.evaluation import Evaluator
@@ -47,13 +48,20 @@ def split_hash(views: Views) -> str:
 
 
 def train_one(
-    candidate: Candidate, views: Views, seed: int, *, run_dir: Path | None = None, resume: bool = False, **trainer: Any
+    candidate: Candidate,
+    views: Views | tuple[HeteroData, HeteroData, None],
+    seed: int,
+    *,
+    run_dir: Path | None = None,
+    resume: bool = False,
+    **trainer: Any,
 ) -> tuple[Recommender, dict[str, Any]]:
     """Trains a candidate from a seed, which also draws its starting weights.
 
     Args:
         candidate: What to train.
-        views: Train, validation and test view, with the modal graphs that the model reads.
+        views: Train, validation and test view, with the modal graphs that the model reads; None in place of the test
+            view leaves it out.
         seed: The seed.
         run_dir: Folder of the run; nothing is written without it.
         resume: Go on with the run in ``run_dir``.
@@ -137,13 +145,15 @@ def summarize(runs: pd.DataFrame, metrics: Sequence[str] = Evaluator.DEFAULT) ->
 
     Returns:
         Columns ``<metric>`` (mean), ``<metric>_std`` (sample standard deviation; NaN for one seed), ``seeds``,
-        ``epochs`` and ``seconds`` (means).
+        ``epochs`` and ``seconds`` (means); ``published_<metric>`` where the runs have it.
     """
     groups = runs.groupby("model", sort=False)
     table = pd.DataFrame({"seeds": groups.size()})
     for name in metrics:
         table[name] = groups[f"test_{name}"].mean()
         table[f"{name}_std"] = groups[f"test_{name}"].std()
+        if f"published_{name}" in runs:
+            table[f"published_{name}"] = groups[f"published_{name}"].first()
     table["epochs"] = groups["num_epochs"].mean()
     table["seconds"] = groups["seconds"].mean()
     return table
@@ -151,6 +161,8 @@ def summarize(runs: pd.DataFrame, metrics: Sequence[str] = Evaluator.DEFAULT) ->
 
 def format_table(summary: pd.DataFrame, metrics: Sequence[str]) -> str:
     """A summary as text: ``mean ± deviation`` for each metric, the best mean of each column marked with ``*``.
+
+    Published values, where there are any, stand beside.
 
     Args:
         summary: What :func:`summarize` gave.
@@ -163,6 +175,9 @@ def format_table(summary: pd.DataFrame, metrics: Sequence[str]) -> str:
             f"{mean:.4f}" + ("" if pd.isna(std) else f" ± {std:.4f}") + ("*" if mean == best else " ")
             for mean, std in zip(summary[name], summary[f"{name}_std"], strict=True)
         ]
+        if f"published_{name}" in summary and summary[f"published_{name}"].notna().any():
+            published = summary[f"published_{name}"]
+            shown[f"{name}, published"] = ["" if pd.isna(value) else f"{value:.4f}" for value in published]
     shown["seeds"] = summary["seeds"]
     shown["epochs"] = summary["epochs"].round().astype(int)
     shown["seconds"] = summary["seconds"].round(1)

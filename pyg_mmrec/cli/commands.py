@@ -33,6 +33,7 @@ from pyg_mmrec.benchmark import (
 )
 from pyg_mmrec.benchmark.prepare import Views
 from pyg_mmrec.cli import recommend
+from pyg_mmrec.cli.benchmark import benchmark, benchmark_parser
 from pyg_mmrec.cli.data import add_data, chosen_split
 from pyg_mmrec.cli.export import export, export_parser
 from pyg_mmrec.cli.own_ids import user_nodes
@@ -464,6 +465,7 @@ COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Parser, Namespace], No
     "export": (export_parser, _export, "export a model for another engine"),
     "serve": (serve_parser, _serve, "serve recommendations over HTTP"),
     "compare": (_compare_parser, _compare, "compare models over seeds"),
+    "benchmark": (benchmark_parser, benchmark, "compare models on data sets, with a search for each"),
     "report": (report_parser, report, "write a comparison as an HTML page"),
     "datasets": (_datasets_parser, _datasets, "list or describe data sets"),
 }

@@ -93,6 +93,8 @@ def plain(text: str) -> str:
 class Parser(ArgumentParser):
     """A parser whose errors are one line."""
 
+    where: str = ""  #: what stands before its errors
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"formatter_class": _Help, "allow_abbrev": False, **kwargs})
 
@@ -103,7 +105,7 @@ class Parser(ArgumentParser):
         commands = getattr(self._subcommands_action, "_name_parser_map", {}).values()
         flags = [flag for parser in (self, *commands) for action in parser._actions for flag in action.option_strings]
         near = difflib.get_close_matches(f"--{unknown[1]}", flags, 1) if unknown else []
-        fail(text + (f"; did you mean '{near[0]}'?" if near else ""))
+        fail(self.where + text + (f"; did you mean '{near[0]}'?" if near else ""))
 
     def finish(self) -> Parser:
         """Shortens the help, once all arguments are there."""
@@ -188,7 +190,7 @@ def _config_values(path: str) -> list[tuple[str, str | None]]:
             section = {"class_path": section}
         for key in section if name in CHOICES else ():
             if key not in ("class_path", "init_args"):
-                hint = _nearest(str(key), ("class_path", "init_args"))
+                hint = nearest(str(key), ("class_path", "init_args"))
                 fail(f"'{name}' in the configuration '{path}' has the unknown key '{key}'{hint}")
         arguments = section.get("init_args", {}) if name in CHOICES else section
         if name in TITLES and not isinstance(arguments, dict):
@@ -199,17 +201,17 @@ def _config_values(path: str) -> list[tuple[str, str | None]]:
     return pairs
 
 
-def find(group: str, name: Any) -> type:
-    """The class of that name or, for one outside the package, at that import path."""
+def find(group: str, name: Any, where: str = "") -> type:
+    """The class of that name or, for one outside the package, at that import path; errors begin with ``where``."""
     if not isinstance(name, str):
-        fail(f"a {group} is chosen by its name (got {name!r}){_nearest('', CHOICES[group][0])}")
+        fail(f"{where}a {group} is chosen by its name (got {name!r}){nearest('', CHOICES[group][0])}")
     classes, base, _ = CHOICES[group]
     try:
         found = classes.get(name) or (pydoc.locate(name) if "." in name else None)
     except pydoc.ErrorDuringImport as error:
-        fail(f"cannot import the {group} '{name}': {error.value}")
+        fail(f"{where}cannot import the {group} '{name}': {error.value}")
     if not (isinstance(found, type) and issubclass(found, base)) or inspect.isabstract(found):
-        fail(f"unknown {group} '{name}'{_nearest(name, classes)}")
+        fail(f"{where}unknown {group} '{name}'{nearest(name, classes)}")
     return found
 
 
@@ -229,13 +231,14 @@ def _arguments(group: str, cls: type) -> dict[str, inspect.Parameter]:
     return {name: value for name, value in inspect.signature(cls).parameters.items() if name not in hidden}
 
 
-def check_argument(group: str, cls: type, name: str) -> None:
-    """Refuses an argument that a class does not have."""
+def check_argument(group: str, cls: type, name: str, where: str = "") -> None:
+    """Refuses an argument that a class does not have; the error begins with ``where``."""
     known = _arguments(group, cls)
     if name not in known:
-        fail(f"{cls.__name__} has no argument '{name}'{_nearest(name, known)}")
+        fail(f"{where}{cls.__name__} has no argument '{name}'{nearest(name, known)}")
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The nearest of the known names, or all of them, for the end of an error."""
     near = difflib.get_close_matches(name, list(known), 1)
     return f"; did you mean '{near[0]}'?" if near else f"; known are {', '.join(sorted(known)) or 'none'}"
