@@ -55,5 +55,12 @@ class Histories(NamedTuple):
     neg_item: Tensor  #: ``[num_hidden, num_negatives]`` int64, items that the user has not interacted with
 
 
+class Reach(NamedTuple):
+    """How many edges away from the users and items of a batch a loss reads."""
+
+    interactions: int = 0  #: layers over the user-item graph
+    similar_items: int = 0  #: layers over the items' similarity graphs, which start at the batch's items
+
+
 #: What a training batch holds: interactions one by one, or users with their histories.
 Batches = Literal["triplets", "histories"]

@@ -606,6 +606,8 @@ BAD = [
     # values
     (TRAIN + "--trainer.seed -1", "'seed' must not be negative (got -1)"),
     (TRAIN + "--trainer.batch_size 0", "'batch_size' must be positive (got 0)"),
+    (TRAIN + "--trainer.neighbors [5,0]", "'neighbors' must be -1, for all, or positive (got 0)"),
+    (FREEDOM_ + "--trainer.neighbors [5]", "layers over the interactions (got [5])"),
     (TRAIN + "--trainer.monitor recall@7", "'monitor' must be one of recall@10"),
     (TRAIN + "--trainer.accelerator gpuu", "invalid accelerator name"),
     (TRAIN + "--trainer.precision 33", "Precision '33' is invalid"),

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Literal
 
 from pyg_mmrec.utils.checks import check_int
+
+#: Batches in an epoch, at most, where they grow with the data, and the least that such a batch holds.
+MOST_BATCHES, LEAST_SIZE = 256, 2048
+
+
+def check_batch_size(batch_size: int | Literal["auto"]) -> None:
+    """Refuses what is neither a positive int nor ``'auto'``.
+
+    Raises:
+        ValueError: If it is refused.
+    """
+    if batch_size != "auto":
+        check_int(1, batch_size=batch_size)
 
 
 class SharedBatches:
     """Batches of examples, of which each process gets every ``world_size``-th.
 
     Args:
-        batch_size: Examples in a batch, over all processes.
+        batch_size: Examples in a batch, over all processes; ``'auto'`` for batches that grow with the data: a 256th of
+            the examples, but at least 2048.
         seed: Seed of what is drawn.
         rank: Which process this is.
         world_size: Number of processes.
@@ -23,12 +38,20 @@ class SharedBatches:
 
     num_examples: int
 
-    def __init__(self, batch_size: int, seed: int, rank: int, world_size: int) -> None:
-        check_int(1, batch_size=batch_size, world_size=world_size)
+    def __init__(self, batch_size: int | Literal["auto"], seed: int, rank: int, world_size: int) -> None:
+        check_batch_size(batch_size)
+        check_int(1, world_size=world_size)
         check_int(0, seed=seed, rank=rank)
         if rank >= world_size:
             raise ValueError(f"'rank' must lie in 0..{world_size - 1}, below 'world_size' (got {rank})")
-        self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
+        self._batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
+
+    @property
+    def batch_size(self) -> int:
+        """Examples in a batch, over all processes."""
+        if self._batch_size != "auto":
+            return self._batch_size
+        return max(LEAST_SIZE, math.ceil(self.num_examples / MOST_BATCHES))
 
     def __len__(self) -> int:
         return math.ceil(self.num_examples / self.batch_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -27,7 +28,8 @@ class HistoryLoader(SharedBatches):
 
     Args:
         data: The train view; histories are its ``edge_index``.
-        batch_size: Users in a batch, over all processes (default: 2048).
+        batch_size: Users in a batch, over all processes (default: 2048); ``'auto'`` for a 256th of them, but at least
+            2048.
         seed: Seed of order, split and negatives.
         hidden_share: Share of a history that is hidden, rounded, but at least one item and not all (default: 0.5).
         num_negatives: Negative items for each hidden one (default: 1).
@@ -52,7 +54,7 @@ class HistoryLoader(SharedBatches):
     def __init__(
         self,
         data: HeteroData,
-        batch_size: int = 2048,
+        batch_size: int | Literal["auto"] = 2048,
         seed: int = 0,
         *,
         hidden_share: float = 0.5,

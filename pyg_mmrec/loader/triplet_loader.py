@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch_geometric.data import HeteroData
@@ -24,7 +25,8 @@ class TripletLoader(SharedBatches):
     Args:
         data: The train view of a split: trains on ``edge_label_index`` where there is one, else on ``edge_index``;
             negatives are items of the train edges that the user has no train edge to.
-        batch_size: Interactions in a batch over all processes (default: 2048, the published protocol's).
+        batch_size: Interactions in a batch over all processes (default: 2048, the published protocol's); ``'auto'`` for
+            a 256th of them, but at least 2048, so that an epoch on the whole graph costs in proportion to its size.
         seed: Seed of order and negatives.
         rank: Which process this is.
         world_size: Number of processes; each gets every ``world_size``-th interaction of a batch.
@@ -44,7 +46,13 @@ class TripletLoader(SharedBatches):
     """
 
     def __init__(
-        self, data: HeteroData, batch_size: int = 2048, seed: int = 0, *, rank: int = 0, world_size: int = 1
+        self,
+        data: HeteroData,
+        batch_size: int | Literal["auto"] = 2048,
+        seed: int = 0,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         super().__init__(batch_size, seed, rank, world_size)
         edge_index = checked_edges(data, INTERACTS)

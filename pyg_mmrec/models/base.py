@@ -17,7 +17,7 @@ from pyg_mmrec.models._extend import NewRows, extend
 from pyg_mmrec.models._saved import build, read_config
 from pyg_mmrec.models._saved import write as write_model
 from pyg_mmrec.models.card import ModelCard
-from pyg_mmrec.typing import ITEM, Batches, feature_key
+from pyg_mmrec.typing import ITEM, Batches, Reach, feature_key
 from pyg_mmrec.utils import interactions, num_users_items, rank_items, seen_items, with_operators
 from pyg_mmrec.utils.checks import check_flag, check_int
 from pyg_mmrec.utils.hetero import count_categories, item_categories, item_channels
@@ -89,7 +89,10 @@ class Recommender(torch.nn.Module, ABC):
             ValueError: If they differ.
         """
         size, own = num_users_items(data), (self.num_users, self.num_items)
-        if size != own:
+        if "n_id" in data[ITEM]:
+            if self.reach() is None:
+                raise ValueError(f"{type(self).__name__} reads the whole graph and cannot be run on a sample of it")
+        elif size != own:
             raise ValueError(
                 f"the data has {size[0]} users and {size[1]} items but {type(self).__name__} was built for {own[0]} "
                 f"and {own[1]}: pass the data it was built for, or build it with {type(self).__name__}.from_data"
@@ -244,6 +247,14 @@ class Recommender(torch.nn.Module, ABC):
     def auxiliary_loss(self, data: HeteroData, batch: Any) -> dict[str, Tensor]:
         """Named losses of the inner estimators; empty for models without any."""
         return {}
+
+    def reach(self) -> Reach | None:
+        """How far from its batch :meth:`loss` reads the graph, where training on sampled subgraphs is possible.
+
+        Such a model looks its tables up by :func:`pyg_mmrec.utils.graph_ids` and the graph by
+        :func:`pyg_mmrec.utils.interaction_operators`. By default None: the loss reads the whole graph.
+        """
+        return None
 
     def batch_options(self) -> dict[str, Any]:
         """Arguments of the loader of :attr:`batches` that are the model's to choose; by default none."""

@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 from pyg_mmrec.models.base import Recommender, Representations
 from pyg_mmrec.nn import XavierEmbedding
 from pyg_mmrec.nn.loss import bpr_loss, embedding_l2
-from pyg_mmrec.typing import Triplets
+from pyg_mmrec.typing import Reach, Triplets
 from pyg_mmrec.utils.checks import check_choice, check_int, check_not_negative
 
 
@@ -57,6 +57,10 @@ class BPRMF(Recommender):
     def forward(self, data: HeteroData) -> Representations:
         """The two embedding tables."""
         return Representations(self.user_emb.weight, self.item_emb.weight)
+
+    def reach(self) -> Reach:
+        """No messages are passed: the batch alone."""
+        return Reach()
 
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
         """BPR and the L2 penalty."""

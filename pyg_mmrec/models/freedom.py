@@ -13,8 +13,8 @@ from pyg_mmrec.models.base import Recommender, Representations
 from pyg_mmrec.nn import ModalProjection, XavierEmbedding
 from pyg_mmrec.nn.conv import LightGCNConv, ModalGraphConv, default_graph_weights
 from pyg_mmrec.nn.loss import bpr_loss
-from pyg_mmrec.typing import ITEM, Triplets, feature_key
-from pyg_mmrec.utils import degree_sensitive_pruning, interaction_operator, similarity_operators, take_rows
+from pyg_mmrec.typing import ITEM, USER, Reach, Triplets, feature_key
+from pyg_mmrec.utils import degree_sensitive_pruning, interaction_operators, similarity_operators, take_rows
 from pyg_mmrec.utils.checks import (
     check_by_name,
     check_channels,
@@ -122,9 +122,15 @@ class FREEDOM(Recommender):
     def forward(self, data: HeteroData) -> Representations:
         """Users, and items with their modal neighbourhood added (Eq. 4, 9 and 10)."""
         graphs = similarity_operators(data)
-        h = self.item_conv(self.item_emb.weight, graphs, self.graph_weights or default_graph_weights(list(graphs)))
-        user, item = self.conv(self.user_emb.weight, self.item_emb.weight, interaction_operator(data))
+        user, item = self.user_emb.rows(data, USER), self.item_emb.rows(data, ITEM)
+        h = self.item_conv(item, graphs, self.graph_weights or default_graph_weights(list(graphs)))
+        to_item, to_user = interaction_operators(data)
+        user, item = self.conv(user, item, to_item, back=to_user)
         return Representations(user, item + h)
+
+    def reach(self) -> Reach:
+        """The layers of both graphs."""
+        return Reach(interactions=self.num_layers, similar_items=self.num_item_layers)
 
     def modal_items(self, data: HeteroData) -> dict[str, Tensor]:
         """The projected features of each modality (Eq. 11); none without modal losses."""

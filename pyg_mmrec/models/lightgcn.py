@@ -12,8 +12,8 @@ from pyg_mmrec.models.base import Recommender, Representations
 from pyg_mmrec.nn import XavierEmbedding
 from pyg_mmrec.nn.conv import LightGCNConv
 from pyg_mmrec.nn.loss import bpr_loss, embedding_l2
-from pyg_mmrec.typing import Triplets
-from pyg_mmrec.utils import interaction_operator, triplet_scores
+from pyg_mmrec.typing import ITEM, USER, Reach, Triplets
+from pyg_mmrec.utils import interaction_operators, triplet_scores
 from pyg_mmrec.utils.checks import check_choice, check_int, check_not_negative
 
 
@@ -67,12 +67,19 @@ class LightGCN(Recommender):
 
     def forward(self, data: HeteroData) -> Representations:
         """Smoothed embeddings of all users and items (Eq. 3 and 4)."""
-        return Representations(*self.conv(self.user_emb.weight, self.item_emb.weight, interaction_operator(data)))
+        to_item, to_user = interaction_operators(data)
+        user, item = self.user_emb.rows(data, USER), self.item_emb.rows(data, ITEM)
+        return Representations(*self.conv(user, item, to_item, back=to_user))
+
+    def reach(self) -> Reach:
+        """The layers of the graph."""
+        return Reach(interactions=self.num_layers)
 
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
         """BPR and the L2 penalty (Eq. 15)."""
         out = self(data)
-        layer0 = self.user_emb(batch.user), *self.item_emb(torch.stack([batch.pos_item, batch.neg_item]))
+        items = self.item_emb.rows(data, ITEM, torch.stack([batch.pos_item, batch.neg_item]))
+        layer0 = self.user_emb.rows(data, USER, batch.user), *items
         return {
             "bpr": bpr_loss(*triplet_scores(out.user, out.item, batch)),
             "l2": self.l2_weight * embedding_l2(*layer0, form=self.l2_form),

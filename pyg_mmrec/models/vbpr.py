@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 from pyg_mmrec.models.base import Recommender, Representations, UserItem
 from pyg_mmrec.nn import ModalProjection, XavierEmbedding
 from pyg_mmrec.nn.loss import bpr_loss, embedding_l2
-from pyg_mmrec.typing import Triplets
+from pyg_mmrec.typing import Reach, Triplets
 from pyg_mmrec.utils import take_rows
 from pyg_mmrec.utils.checks import check_channels, check_choice, check_flag, check_int, check_not_negative
 
@@ -107,6 +107,10 @@ class VBPR(Recommender):
     def modal_items(self, data: HeteroData) -> dict[str, Tensor]:
         """The content factors E_m x_m of each modality."""
         return {name: x[:, : self.hidden_channels] for name, x in self.projection(data).items()}
+
+    def reach(self) -> Reach:
+        """No messages are passed: the batch alone."""
+        return Reach()
 
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
         """BPR (Eq. 8) and the L2 penalty; projects the batch's items only."""

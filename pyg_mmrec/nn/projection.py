@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec.nn.xavier import reset_xavier
 from pyg_mmrec.typing import ITEM, mask_key
-from pyg_mmrec.utils import item_features, take_rows
+from pyg_mmrec.utils import graph_ids, item_features, take_rows
 
 #: Rows gathered at a time: wide features in larger pieces make the allocator map fresh pages at every step.
 ROWS_AT_ONCE = 1024
@@ -66,6 +66,7 @@ class ModalProjection(torch.nn.Module):
             data: Carries ``data['item'].x_<modality>`` and, optionally, ``mask_<modality>``.
             index: Item indices of any shape, repeats allowed.
         """
+        index = graph_ids(data, ITEM, index)
         rows, inverse = (None, None) if index is None else index.unique(return_inverse=True)
         out = {}
         for name, lin in self.lins.items():

@@ -16,9 +16,10 @@ from torch.optim import Optimizer
 from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
-from pyg_mmrec.loader import HistoryLoader, TripletLoader
+from pyg_mmrec.loader import HistoryLoader, SubgraphSampler, TripletLoader
 from pyg_mmrec.training.checkpoint import FORMAT, load_checkpoint, write_atomically
 from pyg_mmrec.training.interrupt import Interrupt, deferred_interrupt
+from pyg_mmrec.training.lazy_adam import LazyAdam
 from pyg_mmrec.training.run_folder import RunFolder
 from pyg_mmrec.typing import INTERACTS, Batches, Histories, Triplets
 from pyg_mmrec.utils import interactions, with_operators
@@ -73,6 +74,7 @@ class TrainRun:
         resume: bool,
     ) -> None:
         self.trainer, self.fabric = trainer, trainer.fabric
+        self.sampler = self._make_sampler(model)
         model.check_data(train_data)
         for data in (val_data, test_data):
             if data is not None:
@@ -85,7 +87,6 @@ class TrainRun:
             raise ValueError("'resume' needs the 'run_dir' of the run to go on with")
         if self.folder is not None and not resume and RunFolder.holds_run(self.folder.path):
             raise ValueError(f"'{self.folder.path}' already holds a run: resume it or choose another 'run_dir'")
-        checkpoint = load_checkpoint(self.folder.checkpoint, self.settings) if resume and self.folder else None
 
         def on_device(data: HeteroData) -> HeteroData:
             return copy.copy(data).to(self.fabric.device)
@@ -101,6 +102,8 @@ class TrainRun:
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
         )
+        self.settings["batch_size"] = self.loader.batch_size  # in numbers where it grows with the data
+        checkpoint = load_checkpoint(self.folder.checkpoint, self.settings) if resume and self.folder else None
         self.module: Any = model
         self._set_up_model(model)
         self.state = Progress()
@@ -111,6 +114,18 @@ class TrainRun:
             self.folder.write_start(self.settings)
         self.logger = self._tensorboard()
         self.last_checkpoint = time.monotonic()
+
+    def _make_sampler(self, model: Any) -> SubgraphSampler | None:
+        """What cuts out the part of the graph that a batch reads, where that is asked for."""
+        trainer = self.trainer
+        if trainer.neighbors is None:
+            return None
+        if (reach := model.reach()) is None:
+            raise ValueError(
+                f"{type(model).__name__} reads the whole graph in each step and cannot be trained on samples of it: "
+                "leave out 'neighbors', or choose a larger 'batch_size' such as 'auto'"
+            )
+        return SubgraphSampler(reach, trainer.neighbors, trainer.drop_targets)
 
     def _set_up_model(self, model: Any) -> None:
         auxiliary = list(model.auxiliary_parameters())
@@ -130,6 +145,8 @@ class TrainRun:
     def _make_optimizer(self, parameters: list[torch.nn.Parameter]) -> Optimizer:
         if self.trainer.optimizer is not None:
             return self.trainer.optimizer(parameters)
+        if self.sampler is not None:
+            return LazyAdam(parameters, lr=self.trainer.learning_rate)
         return torch.optim.Adam(parameters, lr=self.trainer.learning_rate, fused=True)
 
     def result(self) -> TrainResult:
@@ -181,14 +198,22 @@ class TrainRun:
         data = self.module.resample(self.train_data, generator)
         self.model.train()
         for batch in self.loader.epoch(state.epoch, start=state.step):
+            view, batch = self._sampled(data, batch)
             self._seed_step()
             if len(self.optimizers) > 1:
-                self._descend(self.optimizers[1], "auxiliary_loss", data, batch)
-            for name, value in self._descend(self.optimizers[0], "loss", data, batch).items():
+                self._descend(self.optimizers[1], "auxiliary_loss", view, batch)
+            for name, value in self._descend(self.optimizers[0], "loss", view, batch).items():
                 state.sums[name] = state.sums.get(name, 0.0) + value
             state.step += 1
             self._checkpoint_if_due(interrupt)
         return {name: value / state.step for name, value in state.sums.items()}
+
+    def _sampled(self, data: HeteroData, batch: Any) -> tuple[HeteroData, Any]:
+        """What a step reads of the graph, and its batch in the numbers of that."""
+        if self.sampler is None:
+            return data, batch
+        seed = derive_seed(self.trainer.seed, self.state.epoch, self.state.step, self.fabric.global_rank, 1)
+        return self.sampler(data, batch, torch.Generator().manual_seed(seed))
 
     def _validate(self) -> dict[str, float]:
         """The validation metrics, where they are due after this epoch."""
@@ -241,7 +266,7 @@ class TrainRun:
         for term, value in terms.items():
             grads = torch.autograd.grad(value, list(parameters.values()), retain_graph=True, allow_unused=True)
             for name, grad in zip(parameters, grads, strict=True):
-                if grad is not None and not grad.isfinite().all():
+                if grad is not None and not _entries(grad).isfinite().all():
                     return f"the gradient of loss term '{term}' for '{name}' is not finite"
         return "the gradient of the sum of the loss terms is not finite"
 
@@ -322,9 +347,14 @@ class TrainRun:
 
 def _gradients_are_finite(optimizer: Optimizer) -> bool:
     """Whether all gradients that the next step reads are; their norm alone says so, unless it overflows."""
-    grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    grads = [_entries(p.grad) for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(grads)
     return bool(norm.isfinite()) or all(bool(grad.isfinite().all()) for grad in grads)
+
+
+def _entries(grad: Tensor) -> Tensor:
+    """The entries that a gradient holds."""
+    return grad._values() if grad.is_sparse else grad
 
 
 def _described(optimizer: Any) -> str:

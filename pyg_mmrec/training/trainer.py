@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -14,6 +14,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.evaluation import BaseEvaluator, Evaluator
+from pyg_mmrec.loader._shared import check_batch_size
+from pyg_mmrec.loader.subgraph_sampler import check_neighbors
+from pyg_mmrec.training.lazy_adam import sparse_gradients
 from pyg_mmrec.training.run import TrainResult, TrainRun
 from pyg_mmrec.training.run_folder import RunFolder
 from pyg_mmrec.utils.checks import check_flag, check_function, check_int, check_path, check_positive
@@ -34,7 +37,12 @@ class Trainer:
         evaluate_every: Validate after every so many epochs, and after the last (default: 1).
         monitor: The validation metric that selects (default: ``'recall@20'``).
         batch_size: Interactions in a batch, or users where a model is trained on histories, over all processes
-            (default: 2048).
+            (default: 2048); ``'auto'`` for batches that grow with the data, a 256th of it but at least 2048.
+        neighbors: Train on subgraphs of so many sampled neighbours, for each layer over the interactions or one number
+            for all, -1 for all neighbours (see :class:`~pyg_mmrec.loader.SubgraphSampler`); by default on the whole
+            graph. The optimiser is then :class:`~pyg_mmrec.training.LazyAdam` on sparse gradients, unless
+            ``optimizer`` is given.
+        drop_targets: Whether no message passes over a batch's own interactions; only beside ``neighbors``.
         learning_rate: Of Adam (default: 1e-3).
         seed: Of batches, negatives, per-epoch graphs and dropout.
         evaluator: Its metrics must include ``monitor``; by default an :class:`~pyg_mmrec.evaluation.Evaluator`. A
@@ -64,7 +72,9 @@ class Trainer:
         patience: int = 20,
         evaluate_every: int = 1,
         monitor: str = "recall@20",
-        batch_size: int = 2048,
+        batch_size: int | Literal["auto"] = 2048,
+        neighbors: int | list[int] | None = None,
+        drop_targets: bool = False,
         learning_rate: float = 1e-3,
         seed: int = 0,
         evaluator: BaseEvaluator | None = None,
@@ -80,7 +90,8 @@ class Trainer:
         precision: str = "32-true",
         progress: bool = True,
     ) -> None:
-        check_int(1, max_epochs=max_epochs, evaluate_every=evaluate_every, batch_size=batch_size)
+        check_int(1, max_epochs=max_epochs, evaluate_every=evaluate_every)
+        check_batch_size(batch_size)
         check_int(1, devices=devices, num_nodes=num_nodes)
         check_int(0, patience=patience, seed=seed)
         check_positive(learning_rate=learning_rate, checkpoint_minutes=checkpoint_minutes)
@@ -89,7 +100,11 @@ class Trainer:
         if run_dir is not None:
             check_path(run_dir=run_dir)
         check_function(optimizer=optimizer, scheduler=scheduler)
-        check_flag(progress=progress)
+        check_flag(progress=progress, drop_targets=drop_targets)
+        for number in neighbors if isinstance(neighbors, list) else [-1 if neighbors is None else neighbors]:
+            check_neighbors(number)
+        if drop_targets and neighbors is None:
+            raise ValueError("'drop_targets' needs 'neighbors': the whole graph has all interactions")
         self.evaluator = evaluator or Evaluator()
         if monitor not in self.evaluator.metrics:
             raise ValueError(f"'monitor' must be one of {', '.join(self.evaluator.metrics)} (got {monitor!r})")
@@ -98,6 +113,8 @@ class Trainer:
         self.evaluate_every = evaluate_every
         self.monitor = monitor
         self.batch_size = batch_size
+        self.neighbors = neighbors
+        self.drop_targets = drop_targets
         self.learning_rate = learning_rate
         self.seed = seed
         self.optimizer = optimizer
@@ -137,19 +154,21 @@ class Trainer:
             resume: Go on from the checkpoint in ``run_dir``.
 
         Raises:
-            ValueError: If ``run_dir`` holds a run and ``resume`` is not set, or holds one with other settings or data,
-                or is in use by another process.
+            ValueError: If the model cannot be trained on ``neighbors``; if ``run_dir`` holds a run and ``resume`` is
+                not set, or holds one with other settings or data, or is in use by another process.
             FloatingPointError: If a loss or a gradient is not finite; names the term, the epoch and the batch.
             OSError: If a file cannot be written, such as on a full disk; what was there before is kept.
             KeyboardInterrupt: On Ctrl-C, after the step under way, with a checkpoint written.
         """
+        sparse = sparse_gradients(model, self.neighbors is not None and self.optimizer is None)
         held = RunFolder(self.run_dir).in_use() if self.run_dir and self.fabric.is_global_zero else nullcontext()
-        with held:
+        with held, sparse:
             return TrainRun(self, model, train_data, val_data, test_data, resume).result()
 
     def settings(self, model: Any) -> dict[str, Any]:
         """What decides a training's course, and so must be equal when it is resumed."""
-        keys = ("max_epochs", "patience", "evaluate_every", "monitor", "batch_size", "learning_rate", "seed")
+        keys = ["max_epochs", "patience", "evaluate_every", "monitor", "batch_size", "neighbors", "drop_targets"]
+        keys += ["learning_rate", "seed"]
         return {
             "model": type(model).__name__,
             **{f"model.{key}": value for key, value in model.config().items()},

@@ -3,6 +3,7 @@
 from pyg_mmrec.utils.csr import to_csr
 from pyg_mmrec.utils.edges import edge_scores, edge_softmax, edge_sum
 from pyg_mmrec.utils.hetero import (
+    graph_ids,
     interactions,
     item_features,
     modalities,
@@ -22,6 +23,7 @@ from pyg_mmrec.utils.sparse import (
     SparseOperator,
     cooccurrence_operator,
     interaction_operator,
+    interaction_operators,
     layer_mean,
     masked_mean,
     normalized_weight,
@@ -41,7 +43,9 @@ __all__ = [
     "edge_scores",
     "edge_softmax",
     "edge_sum",
+    "graph_ids",
     "interaction_operator",
+    "interaction_operators",
     "interactions",
     "item_features",
     "kept_entries",

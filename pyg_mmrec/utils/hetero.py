@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.typing import INTERACTS, ITEM, USER, EdgeType, feature_key, mask_key
+from pyg_mmrec.typing import INTERACTS, ITEM, USER, EdgeType, NodeType, feature_key, mask_key
 
 
 def modalities(data: HeteroData, node_type: str = ITEM) -> list[str]:
@@ -63,6 +63,35 @@ def _num_nodes(data: HeteroData, node_type: str) -> int:
         return operator.index(size)
     except TypeError:
         raise ValueError(f"data['{node_type}'].num_nodes must be an int (got {size!r})") from None
+
+
+def _num_rows(data: HeteroData) -> int:
+    """How many rows attributes of items have: one for each, those included that a sample leaves out."""
+    rows: int = data[ITEM].get("num_rows") or _num_nodes(data, ITEM)
+    return rows
+
+
+def graph_ids(data: HeteroData, node_type: NodeType, index: Tensor | None = None) -> Tensor | None:
+    """Numbers in the whole graph of nodes of a view: rows of tables and attributes.
+
+    Args:
+        data: The graph or a sample of it (:class:`pyg_mmrec.loader.SubgraphSampler`).
+        node_type: ``'user'`` or ``'item'``.
+        index: Nodes, of any shape; all by default.
+
+    Returns:
+        ``index`` itself where the data is the whole graph, and so None for all nodes.
+
+    Example:
+        >>> data = HeteroData()
+        >>> data['user'].n_id = torch.tensor([7, 3])
+        >>> graph_ids(data, 'user', torch.tensor([1, 1])), graph_ids(data, 'item', torch.tensor([2]))
+        (tensor([3, 3]), tensor([2]))
+    """
+    n_id: Tensor | None = data[node_type].get("n_id")
+    if n_id is None:
+        return index
+    return n_id if index is None else n_id[index]
 
 
 def interactions(data: HeteroData) -> Tensor:
@@ -189,7 +218,7 @@ def count_categories(data: HeteroData) -> int:
 
 def _categories(data: HeteroData) -> Tensor | None:
     category: Tensor | None = data[ITEM].get("category")
-    num_items, name = _num_nodes(data, ITEM), "data['item'].category"
+    num_items, name = _num_rows(data), "data['item'].category"
     if category is None or not num_items:
         return None
     if not isinstance(category, Tensor) or category.dtype != torch.int64 or category.shape != (num_items,):
@@ -202,7 +231,7 @@ def _categories(data: HeteroData) -> Tensor | None:
 
 def _features(data: HeteroData, modality: str) -> Tensor | None:
     x: Tensor | None = data[ITEM].get(feature_key(modality))
-    num_items = _num_nodes(data, ITEM)
+    num_items = _num_rows(data)
     if x is not None and not (
         isinstance(x, Tensor) and x.is_floating_point() and x.dim() == 2 and x.size(0) == num_items and x.size(1)
     ):
@@ -216,7 +245,7 @@ def _features(data: HeteroData, modality: str) -> Tensor | None:
 
 def _mask(data: HeteroData, modality: str) -> Tensor | None:
     mask: Tensor | None = data[ITEM].get(mask_key(modality))
-    num_items = _num_nodes(data, ITEM)
+    num_items = _num_rows(data)
     if mask is not None and (mask.dtype != torch.bool or mask.shape != (num_items,)):
         raise ValueError(
             f"data['item'].{mask_key(modality)} must be a bool tensor of shape [{num_items}] "

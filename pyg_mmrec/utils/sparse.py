@@ -27,6 +27,9 @@ with warnings.catch_warnings():  # torch announces once a process that its CSR t
 #: Key under which :func:`with_operators` keeps an operator on an edge store.
 OPERATOR = "operator"
 
+#: Key of the operator from items to users where it is not the transpose of the one to items, as in a sample.
+RETURN_OPERATOR = "return_operator"
+
 
 def normalized_weight(
     edge_index: Tensor,
@@ -319,19 +322,22 @@ def masked_mean(operator: SparseOperator, x: Tensor, mask: Tensor | None = None)
     return (operator @ (x * has)) / (operator @ has).clamp_min(torch.finfo(x.dtype).tiny)
 
 
-def layer_mean(operator: SparseOperator, src: Tensor, dst: Tensor, num_layers: int) -> tuple[Tensor, Tensor]:
+def layer_mean(
+    operator: SparseOperator, src: Tensor, dst: Tensor, num_layers: int, back: SparseOperator | None = None
+) -> tuple[Tensor, Tensor]:
     r"""Mean of layers 0 to L of propagation back and forth over a bipartite graph, in one differentiable step.
 
-    With :math:`\mathbf{A}` the symmetric block matrix of the operator and its transpose, evaluates
+    With :math:`\mathbf{A}` the block matrix of the operator and the one that leads back, evaluates
     :math:`\frac{1}{L+1} \sum_{l=0}^{L} \mathbf{A}^l \mathbf{x}` by Horner's rule, each layer one product to which the
-    scaled input is added. The matrix is its own transpose, so the backward pass is the same function of the
-    incoming gradients.
+    scaled input is added. The backward pass is the same function of the incoming gradients with the transposed matrix,
+    which is the matrix itself where ``back`` is the operator's transpose.
 
     Args:
         operator: ``[num_dst, num_src]`` graph.
         src: ``[num_src, channels]`` source features.
         dst: ``[num_dst, channels]`` target features.
         num_layers: L.
+        back: ``[num_src, num_dst]`` graph that leads back (default: the operator's transpose).
 
     Returns:
         ``[num_src, channels]`` and ``[num_dst, channels]``.
@@ -340,19 +346,18 @@ def layer_mean(operator: SparseOperator, src: Tensor, dst: Tensor, num_layers: i
         raise ValueError(f"the operator of shape {operator.shape} cannot join {src.size(0)} to {dst.size(0)} nodes")
     src, dst = at_least_single(src, dst)
     with torch.autocast(src.device.type, enabled=False):
-        mean: tuple[Tensor, Tensor] = _LayerMean.apply(src, dst, operator, num_layers)
+        mean: tuple[Tensor, Tensor] = _LayerMean.apply(src, dst, operator, back or operator.t(), num_layers)
     return mean
 
 
 class _LayerMean(torch.autograd.Function):
-    """The mean of layers; linear and symmetric, hence its own derivative."""
+    """The mean of layers; linear, so that its derivative is the mean of the transposed."""
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, src: Tensor, dst: Tensor, operator: SparseOperator, num_layers: int
+        ctx: FunctionCtx, src: Tensor, dst: Tensor, operator: SparseOperator, back: SparseOperator, num_layers: int
     ) -> tuple[Tensor, Tensor]:
-        ctx.operator, ctx.num_layers = operator, num_layers  # type: ignore[attr-defined]
-        back = operator.t()
+        ctx.graphs, ctx.num_layers = (operator, back), num_layers  # type: ignore[attr-defined]
         src, dst = src / (num_layers + 1), dst / (num_layers + 1)
         src_sum, dst_sum = src, dst
         for _ in range(num_layers):
@@ -363,9 +368,11 @@ class _LayerMean(torch.autograd.Function):
         return src_sum, dst_sum
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         src, dst = (grad.contiguous() for grad in grads)
-        return *layer_mean(ctx.operator, src, dst, ctx.num_layers), None, None  # type: ignore[attr-defined]
+        operator, back = ctx.graphs  # type: ignore[attr-defined]
+        mean = layer_mean(back.t(), src, dst, ctx.num_layers, back=operator.t())  # type: ignore[attr-defined]
+        return *mean, None, None, None
 
 
 def interaction_operator(data: HeteroData) -> SparseOperator:
@@ -388,6 +395,19 @@ def interaction_operator(data: HeteroData) -> SparseOperator:
     if weight is None:
         weight = normalized_weight(edge_index, num_users, num_items)
     return SparseOperator.from_edge_index(edge_index, weight, num_src=num_users, num_dst=num_items)
+
+
+def interaction_operators(data: HeteroData) -> tuple[SparseOperator, SparseOperator]:
+    """The normalised user-item graph, to the items and back to the users.
+
+    These are transposes of each other, but for a sample (:class:`pyg_mmrec.loader.SubgraphSampler`), in which each node
+    has drawn its own neighbours.
+
+    Raises:
+        ValueError: As :func:`interaction_operator`.
+    """
+    to_item = interaction_operator(data)
+    return to_item, data[INTERACTS].get(RETURN_OPERATOR) or to_item.t()
 
 
 def similarity_operators(

@@ -1,4 +1,4 @@
-"""Trains in one process or two and saves the weights; run by test_processes.py in a process of its own."""
+"""Trains in one process or two and saves the weights; run by test_processes.py in processes of its own."""
 
 from __future__ import annotations
 
@@ -40,11 +40,12 @@ class Estimating(BPRMF):
 
 
 MODELS = {cls.__name__: cls for cls in (BPRMF, LightGCN, FREEDOM, SEA, Estimating)}
+NEIGHBORS = {"sampled": -1}
 ARGS = {"SEA": {"distancing": "negative"}}  # CLUB permutes the items at random, each process in its own way
 
 
 def main(name: str, folder: Path, batch_size: int, devices: int, mode: str) -> None:
-    """``mode`` is ``whole``, ``stop`` (the last process gets a Ctrl-C) or ``resume``."""
+    """``mode`` is ``whole``, ``sampled``, ``stop`` (the last process gets a Ctrl-C) or ``resume``."""
     warnings.filterwarnings("ignore")
     views = pickle.loads((folder / "views.pickle").read_bytes())
     torch.set_num_threads(1)
@@ -56,7 +57,8 @@ def main(name: str, folder: Path, batch_size: int, devices: int, mode: str) -> N
         learning_rate=0.002,  # differences of rounding grow with it
         monitor="recall@3",
         evaluator=Evaluator(["recall@3"]),
-        run_dir=folder / f"{name}-{devices}-{'whole' if mode == 'whole' else 'stopped'}",
+        neighbors=NEIGHBORS.get(mode),
+        run_dir=folder / f"{name}-{devices}-{'stopped' if mode in ('stop', 'resume') else mode}",
         accelerator="cpu",
         devices=devices,
         strategy="ddp" if devices > 1 else "auto",

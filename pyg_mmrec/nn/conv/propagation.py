@@ -121,7 +121,12 @@ class LightGCNConv(torch.nn.Module):
         self.conv = PropagationConv()
 
     def forward(
-        self, user: Tensor, item: Tensor, graph: Graph, edge_weight: Tensor | None = None
+        self,
+        user: Tensor,
+        item: Tensor,
+        graph: Graph,
+        edge_weight: Tensor | None = None,
+        back: SparseOperator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Averages the layers.
 
@@ -130,11 +135,12 @@ class LightGCNConv(torch.nn.Module):
             item: ``[num_items, channels]``.
             graph: The normalised graph user -> item in any form of :class:`PropagationConv`.
             edge_weight: ``[num_edges]`` normalised weights, only beside an ``edge_index``.
+            back: The graph item -> user, only beside an operator of which it is not the transpose.
         """
         if self.num_layers == 0:
             return user, item
         if isinstance(graph, SparseOperator):
-            return layer_mean(graph, user, item, self.num_layers)
+            return layer_mean(graph, user, item, self.num_layers, back)
         backward = reverse(graph)
         size = (user.size(0), item.size(0))
         user_sum, item_sum = user, item
