@@ -62,6 +62,7 @@ from pyg_mmrec.transforms import ModalKNNGraph, UserCooccurrence
 from pyg_mmrec.typing import INTERACTS, ITEM
 from pyg_mmrec.utils import Ids, modalities, num_users_items, similar_modalities
 from pyg_mmrec.utils.checks import check_flag, check_int
+from pyg_mmrec.utils.ids import IDS
 
 CONFIG = "config.yaml"
 SPLIT = "split.json"
@@ -410,7 +411,7 @@ def _datasets(parser: Parser, parsed: Namespace) -> None:
 
 
 def _load_run(run_dir: Path) -> tuple[Views, Recommender, Ids | None]:
-    """The views that a run trained on, made again from its configuration, its best model and the data's own ids."""
+    """The views that a run trained on, made again from its configuration, its best model and the own ids."""
     path = run_dir / CONFIG
     if not path.is_file():
         raise FileNotFoundError(f"'{run_dir}' has no {CONFIG}: is it a folder that 'pyg-mmrec train' wrote?")
@@ -424,9 +425,9 @@ def _load_run(run_dir: Path) -> tuple[Views, Recommender, Ids | None]:
         model = Recommender.from_pretrained(folder)
     except TypeError as error:
         raise ValueError(f"'{folder / 'config.json'}' does not hold the arguments of its model: {error}") from None
-    views, _, ids = _make(parsed, [type(model)], train.instantiate(parsed))
+    views = _make(parsed, [type(model)], train.instantiate(parsed)).views
     _check_split(run_dir, views)
-    return views, model, ids
+    return views, model, Ids.load(folder) if (folder / IDS).is_file() else None
 
 
 def _check_split(run_dir: Path, views: Views) -> None:

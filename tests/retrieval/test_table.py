@@ -156,7 +156,7 @@ def test_bad_arguments(retriever: Retriever, tmp_path: Path, monkeypatch: pytest
     with pytest.raises(FileNotFoundError, match=r"no/r.csv' is not there: make it first"):
         write_recommendations(retriever, tmp_path / "no" / "r.csv")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ImportError, match=r"pip install 'pyg-mmrec\[parquet\]', or write a .csv file"):
+    with pytest.raises(ImportError, match=r"pip install 'pyg-mmrec\[tables\]', or write a .csv file"):
         write_recommendations(retriever, tmp_path / "r.parquet")
     assert list(tmp_path.iterdir()) == []
 
