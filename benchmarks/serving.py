@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import random
 import socket
 import subprocess
@@ -48,12 +49,14 @@ class Connections:
         self.made = 0
 
     async def status(self, path: str) -> int:
-        """The status of the answer to a GET, whose body is read."""
+        """The status of the answer to a GET, whose body is read; an idle connection may have been closed meanwhile."""
         if self.free:
-            reader, writer = self.free.pop()
-        else:
-            reader, writer = await asyncio.open_connection(HOST, self.port)
-            self.made += 1
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                return await self._ask(*self.free.pop(), path)
+        self.made += 1
+        return await self._ask(*await asyncio.open_connection(HOST, self.port), path)
+
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> int:
         writer.write(f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         length = next(line.split(":")[1] for line in head.splitlines() if line.startswith("content-length:"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,10 @@ def folder(tiny_split: Views, tmp_path: Path) -> Path:
     return tmp_path
 
 
+#: Biases before a batch normalisation have no gradient but that of rounding, of which Adam makes whole steps.
+NO_GRADIENT = re.compile(r"align_(in\.\w+|out\.\w+\.2)\.bias$")
+
+
 def assert_near(one: dict[str, Any], two: dict[str, Any]) -> None:
     """Equal losses and metrics in all epochs, and near weights at the end."""
     assert two["progress"]["best_epoch"] == one["progress"]["best_epoch"]
@@ -40,7 +45,8 @@ def assert_near(one: dict[str, Any], two: dict[str, Any]) -> None:
         for key in rows[0].keys() - {"seconds"}:
             assert rows[1][key] == pytest.approx(rows[0][key], abs=1e-5)
     for key, value in one["model"].items():
-        torch.testing.assert_close(two["model"][key], value, rtol=1e-3, atol=1e-4)
+        if not NO_GRADIENT.search(key):
+            torch.testing.assert_close(two["model"][key], value, rtol=1e-3, atol=1e-4)
 
 
 # Of 200 interactions, the last batch of 39 has 5, three for one process and two for the other; that of 199 has 1.
