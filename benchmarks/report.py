@@ -104,6 +104,32 @@ medians on {threads} threads, torch {torch}, {machine}, {date}:
 Propagation is one layer over the bipartite graph, forward and backward.
 """
 
+PEERS = """
+## Peers
+
+An epoch of LightGCN (2 layers) and a full ranking at these sizes and equal settings, each library in a process of its
+own; `times ours` is its time over ours. PyG's `LightGCN` has no training loop and no ranking of its own: it gets this
+package's batches, on `edge_index`. RecBole's ranking also grades. {threads} threads, torch {torch}, {machine}, {date}:
+
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/peers.py --recbole PYTHON
+"""
+
+RETRIEVAL = """
+## Recommendations out
+
+Files of recommendations, from the model to the finished file. {threads} threads, torch {torch}, {machine}, {date}:
+
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/retrieval.py
+"""
+
+SERVING = """
+The HTTP service on loopback, ten items for a random user a request; requests start at fixed times, and a latency counts
+from the time at which its request was due. The service and its load share {threads} cores, torch {torch}, {machine},
+{date}:
+
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/serving.py
+"""
+
 
 def markdown(rows: list[list[str]], header: list[str]) -> str:
     """A Markdown table."""
@@ -263,9 +289,54 @@ def mmil() -> str:
     return f"{MMIL.format(**facts)}\n{markdown(rows, ['', 'wall', 'CPU', 'epoch', 'peak memory'])}"
 
 
+def peers() -> str:
+    """LightGCN beside that of other libraries."""
+    table = pd.read_csv(FOLDER / "results" / "peers.csv")
+    rows = [
+        [row["peer"], row["what"], f"{row['seconds']:.2f} s", f"{row['times_ours']:.1f}"] for _, row in table.iterrows()
+    ]
+    facts = table.iloc[0][["threads", "torch", "machine", "date"]].to_dict()
+    return f"{PEERS.format(**facts)}\n{markdown(rows, ['library', 'what', 'median', 'times ours'])}"
+
+
+def retrieval() -> str:
+    """Files of recommendations, and the service."""
+    files = pd.read_csv(FOLDER / "results" / "retrieval.csv")
+    rows = [
+        [
+            f"{row['users']:,}",
+            f"{row['items']:,}",
+            f"{row['k']}",
+            row["format"],
+            f"{row['seconds']:.0f} s",
+            f"{row['users_per_second']:,.0f}",
+            f"{row['file_gib']:.2f} GiB",
+            f"{row['peak_gib']:.1f} GiB",
+        ]
+        for _, row in files.iterrows()
+    ]
+    header = ["users", "items", "items each", "format", "wall", "users a second", "file", "peak memory"]
+    text = RETRIEVAL.format(**files.iloc[0][["threads", "torch", "machine", "date"]].to_dict())
+    text += f"\n{markdown(rows, header)}"
+    table = pd.read_csv(FOLDER / "results" / "serving.csv")
+    text += SERVING.format(**table.iloc[0][["threads", "torch", "machine", "date"]].to_dict())
+    rows = [
+        [
+            f"{row['items']:,}",
+            f"{row['rate']:.0f}",
+            f"{row['answered_per_second']:.1f}",
+            f"{row['failed']}",
+            *(f"{row[f'{name}_ms']:.1f} ms" for name in ("p50", "p90", "p99", "max")),
+        ]
+        for _, row in table.iterrows()
+    ]
+    header = ["items", "requests a second", "answered a second", "failed", "p50", "p90", "p99", "longest"]
+    return f"{text}\n{markdown(rows, header)}"
+
+
 def page() -> str:
     """docs/benchmarks.md."""
-    return accuracy() + shop() + speed() + models() + sea() + drepmrec() + mmil()
+    return accuracy() + shop() + speed() + models() + peers() + sea() + drepmrec() + mmil() + retrieval()
 
 
 def main() -> None:
