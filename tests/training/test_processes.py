@@ -34,8 +34,8 @@ def folder(tiny_split: Views, tmp_path: Path) -> Path:
     return tmp_path
 
 
-#: Biases before a batch normalisation have no gradient but that of rounding, of which Adam makes whole steps; the running
-#: means follow them.
+#: Biases before a batch normalisation have no gradient but that of rounding, of which Adam makes whole steps; the
+#: running means follow them.
 NO_GRADIENT = re.compile(r"align_in\.\w+\.bias|align_out\.\w+\.(2\.bias|[03]\.running_mean)")
 
 
