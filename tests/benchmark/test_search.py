@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pyg_mmrec.benchmark import Range, num_points, search_points
@@ -70,7 +71,8 @@ def test_the_first_points_do_not_depend_on_values_and_later_ones_do() -> None:
 def test_the_search_goes_where_values_are_good() -> None:
     space = {"x": Range(0.0, 1.0)}
     found = points(search(space, 40, lambda point: -abs(point["x"] - 0.9)))
-    assert sum(abs(point["x"] - 0.9) for point in found[20:]) < sum(abs(point["x"] - 0.9) for point in found[:10])
+    distance = [abs(point["x"] - 0.9) for point in found]
+    assert np.mean(distance[20:]) < 0.6 * np.mean(distance[:10])  # the first are random
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import yaml
 
 from pyg_mmrec.benchmark import (
     Candidate,
+    Ledger,
     Range,
     Suite,
     SuiteDataset,
@@ -28,6 +29,7 @@ from pyg_mmrec.benchmark import (
     run_suite,
     train_one,
 )
+from pyg_mmrec.benchmark._runs import KEY
 from pyg_mmrec.benchmark._workers import make_slots
 from pyg_mmrec.benchmark.suite import check_extends
 from pyg_mmrec.datasets import AttributeShop
@@ -195,7 +197,7 @@ def test_a_run_under_way_goes_on_from_its_checkpoint(
     runs = run_suite(suite, tmp_path).runs
     assert {call for call in trained if call[2]} == {("FREEDOM", 1, True)}
     assert len(trained) == 4
-    same_results(pd.read_csv(finished / "runs.csv"), runs)
+    same_results(Ledger(finished / "runs.csv", KEY).rows(), runs)
 
 
 def test_a_run_that_fails_does_not_stop_the_others(
