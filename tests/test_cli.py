@@ -290,8 +290,8 @@ def test_a_stop_before_training_is_one_line(
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pyg_mmrec.cli.commands.compare", stop)
-    monkeypatch.setattr("pyg_mmrec.cli.commands.prepare", stop)
+    monkeypatch.setattr("pyg_mmrec.cli.compare.compare", stop)
+    monkeypatch.setattr("pyg_mmrec.cli.setup.prepare", stop)
     assert failure("train", "--model", "BPRMF", *data, "--run_dir", tmp_path) == "stopped"
     assert failure("compare", *data, "--models", "BPRMF") == "stopped"
 

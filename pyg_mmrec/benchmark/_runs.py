@@ -25,8 +25,8 @@ from pyg_mmrec.metrics import parse_metric
 from pyg_mmrec.metrics.ranking import ACCURACY
 from pyg_mmrec.models import Recommender
 from pyg_mmrec.training import RunFolder
-from pyg_mmrec.training.checkpoint import write_atomically, write_json
 from pyg_mmrec.training.run_folder import environment
+from pyg_mmrec.utils.files import write_atomically, write_json
 
 KEY = ("dataset", "model", "purpose", "init_args", "trainer_args", "seed")
 RUNS, RUN = "runs.csv", "run.json"

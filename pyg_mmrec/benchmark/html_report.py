@@ -29,9 +29,9 @@ from pyg_mmrec.benchmark._report_data import (
 )
 from pyg_mmrec.benchmark._showcase import dataset_of, draw_users, galleries, item_maps, load_models, pictures
 from pyg_mmrec.benchmark.prepare import Views
-from pyg_mmrec.training.checkpoint import write_atomically
 from pyg_mmrec.utils import num_users_items
 from pyg_mmrec.utils.checks import check_int, check_names, check_path
+from pyg_mmrec.utils.files import write_text
 
 
 def write_report(
@@ -105,7 +105,7 @@ def write_report(
         today=datetime.date.today().isoformat(),
     )
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(Path(path), lambda partial: _write(partial, page))
+    write_text(Path(path), page)
 
 
 def _metrics(comparison: Comparison, asked: Sequence[str] | None) -> list[str]:
@@ -242,7 +242,3 @@ def _render(**content: Any) -> str:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template("report.html").render(**content)
-
-
-def _write(path: Path, page: str) -> None:
-    path.write_text(page, encoding="utf-8")

@@ -14,9 +14,8 @@ import pandas as pd
 import torch
 from filelock import FileLock
 
-from pyg_mmrec.training.checkpoint import write_atomically
 from pyg_mmrec.training.run_folder import environment
-from pyg_mmrec.utils.files import one_line, unreadable
+from pyg_mmrec.utils.files import one_line, unreadable, write_atomically
 
 #: How pandas reads the very floats that it wrote; from 3.1 on it does so by itself.
 _AT_LEAST_3_1 = tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1)

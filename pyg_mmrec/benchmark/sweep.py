@@ -25,9 +25,8 @@ from pyg_mmrec.benchmark.ledger import Ledger
 from pyg_mmrec.benchmark.runner import Candidate
 from pyg_mmrec.benchmark.search import num_points, search_points
 from pyg_mmrec.benchmark.suite import Suite, SuiteFacts, SuiteMethod, check_extends
-from pyg_mmrec.training.checkpoint import write_atomically
 from pyg_mmrec.utils.checks import check_path
-from pyg_mmrec.utils.files import one_line, unreadable
+from pyg_mmrec.utils.files import one_line, unreadable, write_atomically, write_text
 
 SUITE = "suite.yaml"
 
@@ -104,7 +103,7 @@ def run_suite(
     with _in_use(root):
         _check_folder(suite, root)
         text = yaml.safe_dump(suite.describe(), sort_keys=False, allow_unicode=True)
-        write_atomically(root / SUITE, partial(_write_text, text=text))
+        write_text(root / SUITE, text)
         alone = len(slots) == 1 and devices is None
         executor: Executor = Here(suite, facts, root, slots[0]) if alone else Processes(suite, facts, root, slots)
         sweep = _Sweep(suite, facts, root, ledger, executor, progress)
@@ -315,7 +314,3 @@ def _in_use(root: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

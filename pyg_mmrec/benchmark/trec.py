@@ -8,8 +8,8 @@ from pathlib import Path
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.evaluation import RankedLists
-from pyg_mmrec.training.checkpoint import write_atomically
 from pyg_mmrec.typing import INTERACTS
+from pyg_mmrec.utils.files import write_atomically
 
 
 def write_run(path: str | Path, lists: RankedLists, name: str) -> None:

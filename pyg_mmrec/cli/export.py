@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from jsonargparse import Namespace
+
 from pyg_mmrec.cli.parser import Parser
+from pyg_mmrec.cli.runs import load_run
 from pyg_mmrec.retrieval import Retriever, export_faiss, export_onnx, export_torch
 
 FORMATS: dict[str, Callable[[Retriever, Path], Path]] = {
@@ -28,6 +31,9 @@ def export_parser() -> Parser:
     return parser.finish()
 
 
-def export(retriever: Retriever, run_dir: Path, name: str, output: str) -> None:
+def export(parser: Parser, parsed: Namespace) -> None:
     """Writes the export and prints its path."""
-    print(FORMATS[name](retriever, Path(output) if output else run_dir / "export"))
+    run_dir = Path(parsed.run_dir)
+    (view, _, _), model, ids = load_run(run_dir)
+    folder = Path(parsed.output) if parsed.output else run_dir / "export"
+    print(FORMATS[parsed.format](Retriever(model, view, ids), folder))

@@ -30,8 +30,8 @@ def user_nodes(named: Sequence[str], num_users: int, ids: Ids | None, fallback: 
     if ids is not None:
         if fallback is None:
             return ids.nodes(USER, named)
-        place = {str(name): node for node, name in enumerate(ids.of(USER, range(num_users)))}
-        return torch.tensor([place.get(str(name), -1) for name in named])
+        found = [ids.find(USER, name) for name in named]
+        return torch.tensor([-1 if node is None else node for node in found])
     numbers = []
     for name in named:
         try:

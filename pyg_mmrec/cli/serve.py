@@ -10,9 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
+
 from pyg_mmrec.cli.parser import Parser, fail
+from pyg_mmrec.cli.runs import load_run
 from pyg_mmrec.models import ModelCard
 from pyg_mmrec.retrieval import Retriever
+from pyg_mmrec.utils.checks import check_int
 
 #: Seconds that requests under way have to end once the service is told to.
 GRACE = 10
@@ -34,7 +38,17 @@ def serve_parser() -> Parser:
     return parser.finish()
 
 
-def check_serving(host: str, port: int) -> socket.socket:
+def serve(parser: Parser, parsed: Namespace) -> None:
+    """Takes the port, loads the run and serves."""
+    run_dir = Path(parsed.run_dir)
+    limits = {name: parsed[name] for name in ("max_k", "max_users", "max_body", "max_waiting")}
+    check_int(1, **limits)
+    with _listener(parsed.host, parsed.port) as listener:
+        (view, _, _), model, ids = load_run(run_dir)
+        _serve(Retriever(model, view, ids), run_dir / "model", listener, **limits)
+
+
+def _listener(host: str, port: int) -> socket.socket:
     """The socket to listen on, before any work is done.
 
     Raises:
@@ -55,7 +69,7 @@ def check_serving(host: str, port: int) -> socket.socket:
         fail(f"cannot listen on {host}, port {port} ({error.strerror}): choose another --host or --port")
 
 
-def serve(retriever: Retriever, model_folder: Path, listener: socket.socket, **limits: Any) -> None:
+def _serve(retriever: Retriever, model_folder: Path, listener: socket.socket, **limits: Any) -> None:
     """Serves until SIGINT or SIGTERM, which let the requests under way end."""
     import uvicorn
 

@@ -7,9 +7,6 @@ from typing import Any
 
 import torch
 
-from pyg_mmrec.utils.files import write_atomically as write_atomically
-from pyg_mmrec.utils.files import write_json as write_json
-
 #: Raised when the meaning of a checkpoint's entries changes.
 FORMAT = 3
 

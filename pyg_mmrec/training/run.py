@@ -17,12 +17,13 @@ from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
 from pyg_mmrec.loader import HistoryLoader, SubgraphSampler, TripletLoader
-from pyg_mmrec.training.checkpoint import FORMAT, load_checkpoint, write_atomically
+from pyg_mmrec.training.checkpoint import FORMAT, load_checkpoint
 from pyg_mmrec.training.interrupt import Interrupt, deferred_interrupt
 from pyg_mmrec.training.lazy_adam import LazyAdam
 from pyg_mmrec.training.run_folder import RunFolder
 from pyg_mmrec.typing import INTERACTS, Batches, Histories, Triplets
 from pyg_mmrec.utils import interactions, with_operators
+from pyg_mmrec.utils.files import write_atomically
 from pyg_mmrec.utils.hashing import tensor_hash
 from pyg_mmrec.utils.precision import at_least_single
 from pyg_mmrec.utils.seeds import derive_seed

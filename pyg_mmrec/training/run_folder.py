@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 
-from pyg_mmrec.training.checkpoint import write_atomically, write_json
+from pyg_mmrec.utils.files import write_atomically, write_json
 
 
 class RunFolder:

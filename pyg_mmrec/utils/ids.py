@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pyg_mmrec.typing import ITEM, USER
-from pyg_mmrec.utils.files import unreadable
+from pyg_mmrec.utils.files import unreadable, write_text
 
 #: Name of the file in the folder of a model.
 IDS = "ids.json"
@@ -71,10 +71,8 @@ class Ids:
         """
         known = self._index[node_type]
         wanted = list(ids)
-        if pd.api.types.is_integer_dtype(known.dtype):
-            wanted = [
-                int(name) if isinstance(name, str) and name.removeprefix("-").isdecimal() else name for name in wanted
-            ]
+        if _are_integers(known):
+            wanted = [_integer(name) for name in wanted]
         places = known.get_indexer(pd.Index(wanted, dtype=object))
         if (places < 0).any():
             name = wanted[int((places < 0).argmax())]
@@ -95,12 +93,8 @@ class Ids:
             (0, 1, None)
         """
         known = self._index[node_type]
-        if pd.api.types.is_integer_dtype(known.dtype):
-            if isinstance(name, str) and not (len(name) <= 20 and name.removeprefix("-").isdecimal()):
-                return None
-            name = int(name)
         try:
-            return cast("int", known.get_loc(name))  # ids differ
+            return cast("int", known.get_loc(_integer(name) if _are_integers(known) else name))  # ids differ
         except (KeyError, OverflowError):
             return None
 
@@ -117,7 +111,7 @@ class Ids:
     def save(self, folder: str | Path) -> None:
         """Writes ``ids.json`` into a folder, such as that of a saved model."""
         content = {name: index.tolist() for name, index in self._index.items()}
-        Path(folder, IDS).write_text(json.dumps(content), encoding="utf-8")
+        write_text(Path(folder, IDS), json.dumps(content))
 
     @classmethod
     def load(cls, folder: str | Path) -> Ids:
@@ -137,6 +131,17 @@ class Ids:
             raise unreadable(path, error) from None
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"'{path}' is no file of ids ({error}): write it anew with Ids.save") from None
+
+
+def _are_integers(ids: pd.Index) -> bool:
+    return pd.api.types.is_integer_dtype(ids.dtype)
+
+
+def _integer(name: str | int) -> str | int:
+    """The integer that a string writes; any other name as it is."""
+    if isinstance(name, str) and len(name) <= 20 and name.removeprefix("-").isdecimal():
+        return int(name)
+    return name
 
 
 def _index(node_type: str, ids: Sequence[str] | Sequence[int]) -> pd.Index:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from pyg_mmrec.training.checkpoint import FORMAT, load_checkpoint, write_atomically, write_json
+from pyg_mmrec.training.checkpoint import FORMAT, load_checkpoint
+from pyg_mmrec.utils.files import write_atomically, write_json
 
 SETTINGS = {"model": "LightGCN", "learning_rate": 1e-3, "model.in_channels": {"text": 8}, "model.graph_weights": None}
 
