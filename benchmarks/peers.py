@@ -180,9 +180,8 @@ def main() -> None:
     from steps import write_table
 
     torch.set_num_threads(args.threads)
-    found = args.recbole and os.path.abspath(
-        args.recbole
-    )  # a link, which leads out of its environment, is not followed
+    # A link is not followed, which would lead out of its environment.
+    found = args.recbole and os.path.abspath(args.recbole)
     pythons = {"ours": sys.executable, "PyG": sys.executable, "RecBole": found}
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -137,6 +137,11 @@ def markdown(rows: list[list[str]], header: list[str]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
+def with_facts(text: str, table: pd.DataFrame) -> str:
+    """The text, with what the first row says of its run."""
+    return text.format(**table.iloc[0][["threads", "torch", "machine", "date"]].to_dict())
+
+
 def accuracy() -> str:
     """One table for each data set."""
     table = pd.read_csv(FOLDER / "results" / "accuracy.csv")
@@ -185,9 +190,8 @@ def speed() -> str:
         ]
         for _, row in table.iterrows()
     ]
-    facts = table.iloc[0][["threads", "torch", "machine", "date"]].to_dict()
     header = ["what", "median", "times faster than PyG's LGConv", "time over raw CSR products"]
-    return f"{SPEED.format(**facts)}\n{markdown(rows, header)}"
+    return f"{with_facts(SPEED, table)}\n{markdown(rows, header)}"
 
 
 def models() -> str:
@@ -204,9 +208,8 @@ def models() -> str:
         ]
         for _, row in table.iterrows()
     ]
-    facts = table.iloc[0][["threads", "torch", "machine", "date"]].to_dict()
     header = ["model", "epoch", "before the first batch", "step", "CPU", "peak memory"]
-    return f"{MODELS.format(**facts)}\n{markdown(rows, header)}"
+    return f"{with_facts(MODELS, table)}\n{markdown(rows, header)}"
 
 
 def sea() -> str:
@@ -223,9 +226,8 @@ def sea() -> str:
         ]
         for _, row in step.iterrows()
     ]
-    facts = step.iloc[0][["threads", "torch", "machine", "date"]].to_dict()
     header = ["variant", "form", "wall", "CPU", "peak memory", "plain over this"]
-    return f"{SEA.format(**facts)}\n{markdown(rows, header)}{SEA_SHOP}\n{sea_shop()}"
+    return f"{with_facts(SEA, step)}\n{markdown(rows, header)}{SEA_SHOP}\n{sea_shop()}"
 
 
 def sea_shop() -> str:
@@ -267,9 +269,8 @@ def drepmrec() -> str:
         ]
         for _, row in table.iterrows()
     ]
-    facts = table.iloc[0][["threads", "torch", "machine", "date"]].to_dict()
     header = ["targets", "wall", "CPU", "epoch", "peak memory", "error"]
-    return f"{DREPMREC.format(**facts)}\n{markdown(rows, header)}"
+    return f"{with_facts(DREPMREC, table)}\n{markdown(rows, header)}"
 
 
 def mmil() -> str:
@@ -285,8 +286,7 @@ def mmil() -> str:
         ]
         for _, row in table.iterrows()
     ]
-    facts = table.iloc[0][["threads", "torch", "machine", "date"]].to_dict()
-    return f"{MMIL.format(**facts)}\n{markdown(rows, ['', 'wall', 'CPU', 'epoch', 'peak memory'])}"
+    return f"{with_facts(MMIL, table)}\n{markdown(rows, ['', 'wall', 'CPU', 'epoch', 'peak memory'])}"
 
 
 def peers() -> str:
@@ -295,8 +295,7 @@ def peers() -> str:
     rows = [
         [row["peer"], row["what"], f"{row['seconds']:.2f} s", f"{row['times_ours']:.1f}"] for _, row in table.iterrows()
     ]
-    facts = table.iloc[0][["threads", "torch", "machine", "date"]].to_dict()
-    return f"{PEERS.format(**facts)}\n{markdown(rows, ['library', 'what', 'median', 'times ours'])}"
+    return f"{with_facts(PEERS, table)}\n{markdown(rows, ['library', 'what', 'median', 'times ours'])}"
 
 
 def retrieval() -> str:
@@ -316,10 +315,10 @@ def retrieval() -> str:
         for _, row in files.iterrows()
     ]
     header = ["users", "items", "items each", "format", "wall", "users a second", "file", "peak memory"]
-    text = RETRIEVAL.format(**files.iloc[0][["threads", "torch", "machine", "date"]].to_dict())
+    text = with_facts(RETRIEVAL, files)
     text += f"\n{markdown(rows, header)}"
     table = pd.read_csv(FOLDER / "results" / "serving.csv")
-    text += SERVING.format(**table.iloc[0][["threads", "torch", "machine", "date"]].to_dict())
+    text += with_facts(SERVING, table)
     rows = [
         [
             f"{row['items']:,}",

@@ -6,20 +6,10 @@ import math
 from collections.abc import Iterator
 from typing import Literal
 
-from pyg_mmrec.utils.checks import check_int
+from pyg_mmrec.utils.checks import check_batch_size, check_int
 
 #: Batches in an epoch, at most, where they grow with the data, and the least that such a batch holds.
 MOST_BATCHES, LEAST_SIZE = 256, 2048
-
-
-def check_batch_size(batch_size: int | Literal["auto"]) -> None:
-    """Refuses what is neither a positive int nor ``'auto'``.
-
-    Raises:
-        ValueError: If it is refused.
-    """
-    if batch_size != "auto":
-        check_int(1, batch_size=batch_size)
 
 
 class SharedBatches:

@@ -10,9 +10,10 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec.typing import INTERACTS, ITEM, USER, Reach, Triplets, similar
 from pyg_mmrec.utils import interaction_operators, num_users_items, similarity_operators
-from pyg_mmrec.utils.checks import check_flag, check_int
+from pyg_mmrec.utils.checks import check_flag, check_neighbors
+from pyg_mmrec.utils.operators import OPERATOR, RETURN_OPERATOR
 from pyg_mmrec.utils.sampling import Numbering, coo_operator, sample_neighbors
-from pyg_mmrec.utils.sparse import OPERATOR, RETURN_OPERATOR, SparseOperator
+from pyg_mmrec.utils.sparse import SparseOperator
 
 Edges = tuple[Tensor, Tensor, Tensor]
 
@@ -127,17 +128,6 @@ class SubgraphSampler:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(neighbors={self.neighbors}, drop_targets={self.drop_targets})"
-
-
-def check_neighbors(number: int) -> None:
-    """Refuses what is no number of neighbours.
-
-    Raises:
-        ValueError: If it is no int from -1 on, or is 0.
-    """
-    check_int(-1, neighbors=number)
-    if number == 0:
-        raise ValueError("'neighbors' must be -1, for all, or positive (got 0)")
 
 
 def _draw(graph: SparseOperator, row: Tensor, number: int, generator: torch.Generator) -> Edges:

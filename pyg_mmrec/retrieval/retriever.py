@@ -51,8 +51,8 @@ class Model(Protocol):
 class Retriever:
     """Ranks items for users; the model runs over the graph once, when this is made.
 
-    What :meth:`~pyg_mmrec.models.Recommender.recommend` gives, without computing the representations for each call.
-    Memory is that of the representations and of one block of scores.
+    What :meth:`~pyg_mmrec.models.Recommender.recommend` gives, but for the order of equal scores, without computing the
+    representations for each call. Memory is that of the representations and of one block of scores.
 
     Args:
         model: A :class:`~pyg_mmrec.models.Recommender`.

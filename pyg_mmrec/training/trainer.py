@@ -14,12 +14,18 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.evaluation import BaseEvaluator, Evaluator
-from pyg_mmrec.loader._shared import check_batch_size
-from pyg_mmrec.loader.subgraph_sampler import check_neighbors
 from pyg_mmrec.training.lazy_adam import sparse_gradients
 from pyg_mmrec.training.run import TrainResult, TrainRun
 from pyg_mmrec.training.run_folder import RunFolder
-from pyg_mmrec.utils.checks import check_flag, check_function, check_int, check_path, check_positive
+from pyg_mmrec.utils.checks import (
+    check_batch_size,
+    check_flag,
+    check_function,
+    check_int,
+    check_neighbors,
+    check_path,
+    check_positive,
+)
 
 
 class Trainer:

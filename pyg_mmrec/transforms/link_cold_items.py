@@ -13,7 +13,7 @@ from pyg_mmrec.typing import INTERACTS
 from pyg_mmrec.utils import interactions, num_users_items, with_interactions
 from pyg_mmrec.utils.checks import check_int
 from pyg_mmrec.utils.new_items import mean_of_nearest
-from pyg_mmrec.utils.sparse import OPERATOR
+from pyg_mmrec.utils.operators import OPERATOR
 
 
 class LinkColdItems(BaseTransform):

@@ -10,7 +10,7 @@ from torch_geometric.transforms import BaseTransform
 from pyg_mmrec.typing import INTERACTS, EdgeType, Normalization
 from pyg_mmrec.utils import normalized_weight
 from pyg_mmrec.utils.checks import check_choice
-from pyg_mmrec.utils.sparse import OPERATOR
+from pyg_mmrec.utils.operators import OPERATOR
 
 
 class NormalizeAdj(BaseTransform):

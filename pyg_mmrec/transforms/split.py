@@ -17,7 +17,7 @@ from pyg_mmrec.utils import num_users_items
 from pyg_mmrec.utils.checks import check_choice, check_flag, check_int, check_number
 from pyg_mmrec.utils.csr import to_csr
 from pyg_mmrec.utils.hetero import checked_edges
-from pyg_mmrec.utils.sparse import OPERATOR
+from pyg_mmrec.utils.operators import OPERATOR
 
 TRAIN, VAL, TEST = range(3)
 

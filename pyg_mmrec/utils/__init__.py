@@ -14,23 +14,20 @@ from pyg_mmrec.utils.hetero import (
 from pyg_mmrec.utils.ids import Ids
 from pyg_mmrec.utils.knn import knn, usable_rows
 from pyg_mmrec.utils.negatives import NegativeSampler
+from pyg_mmrec.utils.operators import (
+    cooccurrence_operator,
+    interaction_operator,
+    interaction_operators,
+    similarity_operators,
+    with_interactions,
+    with_operators,
+)
 from pyg_mmrec.utils.popular import popular_items
 from pyg_mmrec.utils.pruning import degree_sensitive_pruning
 from pyg_mmrec.utils.ranking import csr_entries, rank_items, seen_items
 from pyg_mmrec.utils.rows import take_rows, triplet_scores
 from pyg_mmrec.utils.segments import kept_entries, segment_mean, segment_rows, segment_sum
-from pyg_mmrec.utils.sparse import (
-    SparseOperator,
-    cooccurrence_operator,
-    interaction_operator,
-    interaction_operators,
-    layer_mean,
-    masked_mean,
-    normalized_weight,
-    similarity_operators,
-    with_interactions,
-    with_operators,
-)
+from pyg_mmrec.utils.sparse import SparseOperator, layer_mean, masked_mean, normalized_weight
 from pyg_mmrec.utils.words import word_vectors
 
 __all__ = [

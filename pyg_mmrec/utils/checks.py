@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 _MAX_INT = 2**63 - 1
 
@@ -214,3 +214,24 @@ def check_function(**values: Any) -> None:
     for name, value in values.items():
         if value is not None and not callable(value):
             raise ValueError(f"'{name}' must be a function or None (got {value!r})")
+
+
+def check_batch_size(batch_size: int | Literal["auto"]) -> None:
+    """Refuses what is neither a positive int nor ``'auto'``.
+
+    Raises:
+        ValueError: If it is refused.
+    """
+    if batch_size != "auto":
+        check_int(1, batch_size=batch_size)
+
+
+def check_neighbors(number: int) -> None:
+    """Refuses what is no number of neighbours.
+
+    Raises:
+        ValueError: If it is no int from -1 on, or is 0.
+    """
+    check_int(-1, neighbors=number)
+    if number == 0:
+        raise ValueError("'neighbors' must be -1, for all, or positive (got 0)")

@@ -6,7 +6,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.utils.hetero import interactions, num_users_items
-from pyg_mmrec.utils.sparse import with_interactions
+from pyg_mmrec.utils.operators import with_interactions
 
 
 def degree_sensitive_pruning(data: HeteroData, pruning: float, generator: torch.Generator) -> HeteroData:
