@@ -11,6 +11,7 @@ import pandas as pd
 import papers
 
 FOLDER = Path(__file__).parent
+SPREAD = ["seconds", "least", "most"]
 METRICS = ["recall@10", "recall@20", "ndcg@10", "ndcg@20"]
 
 HEAD = """# Benchmarks
@@ -104,6 +105,15 @@ medians on {threads} threads, torch {torch}, {machine}, {date}:
 Propagation is one layer over the bipartite graph, forward and backward.
 """
 
+DEVICE = """
+### Hot loops on {machine}
+
+Against rates of the same device in the same run, bytes and operations counted as if nothing stayed in a cache (a share
+of copies above 1 is data that did). {threads} threads, torch {torch}, {date}:
+
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/device_speed.py
+"""
+
 PEERS = """
 ## Peers
 
@@ -192,6 +202,40 @@ def speed() -> str:
     ]
     header = ["what", "median", "times faster than PyG's LGConv", "time over raw CSR products"]
     return f"{with_facts(SPEED, table)}\n{markdown(rows, header)}"
+
+
+def devices() -> str:
+    """Loops and epochs on each device."""
+    text = ""
+    for path in sorted((FOLDER / "results").glob("device_*.csv")):
+        table = pd.read_csv(path)
+        loops = [
+            [
+                row["what"],
+                f"{1000 * row['seconds']:.1f} ms",
+                f"{row['bytes_per_second'] / 1e9:.1f} GB/s",
+                f"{row['share_of_copies']:.2f}",
+                f"{row['operations_per_second'] / 1e9:.1f} GFLOP/s",
+                f"{row['share_of_products']:.2f}",
+            ]
+            for _, row in table[table["share_of_copies"].notna()].iterrows()
+        ]
+        rates = table[table["seconds"].isna() & table["mode"].isna()]
+        copied, multiplied = rates["bytes_per_second"].max() / 1e9, rates["operations_per_second"].max() / 1e9
+        loops.insert(0, ["the device", "", f"{copied:.1f} GB/s", "1", f"{multiplied:.1f} GFLOP/s", "1"])
+        header = ["loop", "median", "moved", "share of copies", "computed", "share of products"]
+        text += f"{with_facts(DEVICE, table)}\n{markdown(loops, header)}\n"
+        epochs = [
+            [
+                row["what"].removeprefix("epoch: "),
+                row["mode"],
+                *([""] * 3 if pd.isna(row["seconds"]) else [f"{row[name]:.3f} s" for name in SPREAD]),
+                "" if pd.isna(row["note"]) else row["note"],
+            ]
+            for _, row in table[table["mode"].notna()].iterrows()
+        ]
+        text += markdown(epochs, ["epoch", "mode", "median", "least", "most", ""])
+    return text
 
 
 def models() -> str:
@@ -335,7 +379,7 @@ def retrieval() -> str:
 
 def page() -> str:
     """docs/benchmarks.md."""
-    return accuracy() + shop() + speed() + models() + peers() + sea() + drepmrec() + mmil() + retrieval()
+    return accuracy() + shop() + speed() + devices() + models() + peers() + sea() + drepmrec() + mmil() + retrieval()
 
 
 def main() -> None:

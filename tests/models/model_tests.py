@@ -20,6 +20,7 @@ from pyg_mmrec.training import Trainer
 from pyg_mmrec.transforms import ModalKNNGraph, UserCooccurrence, UserModalMean
 from pyg_mmrec.typing import INTERACTS, feature_key, similar
 from pyg_mmrec.utils import modalities, seen_items, similar_modalities, with_operators
+from tests.models.draws import DrawnOnCPU
 
 Views = tuple[HeteroData, HeteroData, HeteroData]
 Model = TypeVar("Model", bound=Recommender)
@@ -279,14 +280,41 @@ class ModelTests(Generic[Model]):
     @pytest.mark.gpu
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
     def test_another_device(self, tiny_data: HeteroData) -> None:
-        model = self.build(tiny_data)
-        scores, losses = self.all_scores(model, tiny_data), self.losses(model.eval(), tiny_data)
-        data, batch = copy.copy(tiny_data).to("cuda"), self.batch(tiny_data)
-        model.to("cuda")
-        torch.testing.assert_close(self.all_scores(model, data).cpu(), scores, rtol=1e-4, atol=1e-5)
-        moved = model.loss(data, type(batch)(*(part.to("cuda") for part in batch)))
-        for name, value in losses.items():
-            torch.testing.assert_close(moved[name].cpu(), value, rtol=1e-4, atol=1e-5)
+        model, batch = self.build(tiny_data).eval(), self.batch(tiny_data)
+        with DrawnOnCPU():
+            found = self.outcome(model, tiny_data, batch)
+            moved = type(batch)(*(part.to("cuda") for part in batch))
+            other = self.outcome(model.to("cuda"), copy.copy(tiny_data).to("cuda"), moved)
+        assert other.keys() == found.keys()
+        for name, value in found.items():
+            torch.testing.assert_close(
+                other[name].cpu(), value, rtol=1e-4, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}"
+            )
+
+    def outcome(self, model: Recommender, data: HeteroData, batch: Any) -> dict[str, Tensor]:
+        """Scores, losses and gradients by name."""
+        found = {"scores": self.all_scores(model, data)}
+        torch.manual_seed(1)
+        for losses in (model.auxiliary_loss(data, batch), model.loss(data, batch)):
+            found |= {name: value.detach() for name, value in losses.items()}
+            total = sum(losses.values())
+            if isinstance(total, Tensor) and total.requires_grad:
+                total.backward()
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                found[f"gradient of {name}"] = parameter.grad.clone()
+        model.zero_grad()
+        return found
+
+    def test_outcome_is_reproducible(self, tiny_data: HeteroData) -> None:
+        model, batch = self.build(tiny_data).eval(), self.batch(tiny_data)
+        found = self.outcome(model, tiny_data, batch)
+        with DrawnOnCPU():
+            other = self.outcome(model, tiny_data, batch)
+        assert other.keys() == found.keys()
+        for name, value in found.items():  # products take other paths where each operation is looked at
+            assert other[name].allclose(value, rtol=1e-5, atol=1e-6), name
+        assert self.trainable == any(name.startswith("gradient") for name in found)
 
     def test_held_operators_change_nothing(self, tiny_data: HeteroData) -> None:
         model = self.build(tiny_data)
