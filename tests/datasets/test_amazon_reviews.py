@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pyg_mmrec.cli import main
 from pyg_mmrec.datasets import AmazonReviews, _amazon, amazon_reviews
 from pyg_mmrec.datasets._amazon import read_image_features
 from pyg_mmrec.datasets._amazon_files import PUBLISHED
@@ -473,6 +474,19 @@ def test_cache_dir(tmp_path: Path) -> None:
     dataset = open_local(tmp_path / "root", cache_dir=tmp_path / "cache")
     assert Path(dataset.processed_paths[0]).parent == tmp_path / "cache"
     assert [path.name for path in (tmp_path / "root").iterdir()] == ["raw"]
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], failure: Callable[..., str]) -> None:
+    write_raw(tmp_path)
+    data = ["--dataset", "AmazonReviews", "--dataset.root", str(tmp_path), "--dataset.name", "Toy"]
+    main(["datasets", *data, "--dataset.url", "null"])
+    assert "image 4096" in capsys.readouterr().out
+    trainer = ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer.progress", "false"]
+    trainer += ["--evaluator.metrics", "[recall@3]", "--trainer.monitor", "recall@3"]
+    main(["train", "--model", "VBPR", *data, *trainer, "--run_dir", str(tmp_path / "run")])
+    assert Ids.load(tmp_path / "run" / "model") == Ids(user=USERS, item=ITEMS)
+    assert failure("datasets", *data, "--dataset.name", "Toi", "--dataset.url", "null").startswith("no file ")
+    capsys.readouterr()
 
 
 # Downloads.
