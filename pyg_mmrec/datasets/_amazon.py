@@ -48,7 +48,7 @@ class Reviews(NamedTuple):
 
 
 def read_reviews(path: Path) -> Reviews:
-    """Reads who reviewed what, when and with how many stars; memory holds 20 bytes a review and the ids.
+    """Reads who reviewed what, when and with how many stars; keeps 20 bytes a review and the ids.
 
     Args:
         path: A ``.json.gz`` file with a review a line, as JSON or as a Python literal.
@@ -115,7 +115,7 @@ def read_metadata(path: Path, items: Sequence[str]) -> tuple[list[str], list[str
     return texts, categories, len(found)
 
 
-def read_image_features(path: Path, items: Sequence[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+def read_image_features(path: Path, items: Sequence[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], int]:
     """Reads the image features of some items, 16 MB of the file at a time; memory holds those of the items.
 
     Args:
@@ -123,14 +123,15 @@ def read_image_features(path: Path, items: Sequence[str]) -> tuple[npt.NDArray[n
         items: Their ids.
 
     Returns:
-        ``[num_items, 4096]``, zero where there are none; ``[num_items]``, which items are in the file.
+        ``[num_items, 4096]``, zero where there are none; ``[num_items]``, which items have some; how many of the others
+        are in the file, with zeros, NaN or infinity.
 
     Raises:
-        ValueError: If the file is truncated or has none of the items.
+        ValueError: If the file is truncated or has features of none of the items.
     """
     node = {name.encode(): place for place, name in enumerate(items)}
     features = np.zeros((len(items), 4096), np.float32)
-    found = np.zeros(len(items), bool)
+    has, found = np.zeros((2, len(items)), bool)
     try:
         size = path.stat().st_size
         if size % _PRODUCT.itemsize:
@@ -140,14 +141,19 @@ def read_image_features(path: Path, items: Sequence[str]) -> tuple[npt.NDArray[n
         with path.open("rb") as file:
             while len(block := np.fromfile(file, _PRODUCT, _PRODUCTS)):
                 place = np.array([node.get(asin, -1) for asin in block["asin"].tolist()])
-                wanted = place >= 0
-                features[place[wanted]] = block["x"][wanted]
-                found[place[wanted]] = True
+                found[place[place >= 0]] = True
+                x, place = block["x"][place >= 0], place[place >= 0]
+                good = np.isfinite(x).all(axis=1) & (x != 0).any(axis=1)
+                features[place[good]] = x[good]
+                has[place[good]] = True
     except OSError as error:
         raise unreadable(path, error) from error
-    if not found.any():
-        raise ValueError(f"{path} has none of the {len(items)} items; check that it is the file of this category")
-    return features, found
+    if not has.any():
+        raise ValueError(
+            f"{path} has features of none of the {len(items)} items, and of {found.sum()} only zeros, NaN or infinity; "
+            "check that it is the file of this category"
+        )
+    return features, has, int((found & ~has).sum())
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -63,8 +63,8 @@ class AmazonReviews(FolderDataset):
     the rule behind the published ones. Where papers publish the sizes of the category's 5-core, a warning names both
     if they differ.
 
-    Reviews and metadata are read line by line, the image features by blocks: memory holds 20 bytes a review, the ids,
-    and what the items that are left have. A download goes on where it broke off.
+    Reviews and metadata are read line by line, the image features by blocks: memory holds up to 100 bytes a review, the
+    ids, and what the items that are left have. A download goes on where it broke off.
 
     Args:
         root: Folder of the data set, with the raw files in ``raw``.
@@ -267,13 +267,11 @@ def _add_texts(data: HeteroData, path: Path, items: Sequence[str]) -> list[str]:
 
 def _add_images(data: HeteroData, path: Path, items: Sequence[str]) -> list[str]:
     """Adds image features; notes what is missing."""
-    features, found = read_image_features(path, items)
-    x, mask, _ = clean_features(features, str(path), path.name)
-    data[ITEM][feature_key(IMAGE)] = x
-    if mask is None:
+    features, has, num_broken = read_image_features(path, items)
+    data[ITEM][feature_key(IMAGE)] = torch.from_numpy(features)
+    if has.all():
         return []
-    data[ITEM][mask_key(IMAGE)] = mask
-    broken = int(found.sum() - mask.sum())
-    zero = f", {broken} of them with features of zeros, NaN or infinity" if broken else ""
-    missing = int((~mask).sum())
-    return [f"{path.name}: {missing} of {len(items)} items have no image features{zero}, and are marked as missing"]
+    data[ITEM][mask_key(IMAGE)] = torch.from_numpy(has)
+    broken = f", {num_broken} of them with features of zeros, NaN or infinity" if num_broken else ""
+    missing = int((~has).sum())
+    return [f"{path.name}: {missing} of {len(items)} items have no image features{broken}, and are marked as missing"]
