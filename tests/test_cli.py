@@ -427,7 +427,8 @@ def test_compare_trains_as_train_does(
 
 def test_datasets_lists_them(command: Any) -> None:
     lines = command("datasets").splitlines()
-    assert [line.split()[0] for line in lines] == ["AttributeShop", "MMRecDataset", "PosterMovies", "TableDataset"]
+    names = ["AmazonReviews", "AttributeShop", "MMRecDataset", "PosterMovies", "TableDataset"]
+    assert [line.split()[0] for line in lines] == names
     assert all(len(line.split()) > 5 for line in lines)
 
 

@@ -2,41 +2,102 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pyg_mmrec.utils.files import one_line, unreadable
+from pyg_mmrec.utils.files import one_line, unreadable, write_json
 
 _BLOCK = 2**20
+#: Nanoseconds after which a change of a file is sure to change its time.
+_SETTLED = 2 * 10**9
 
 
-def content_hash(files: Mapping[str, Path]) -> str:
-    """SHA-256 over the names and the bytes of some files, read in blocks.
+def file_digest(path: Path) -> str:
+    """SHA-256 of the bytes of a file, read in blocks.
+
+    Raises:
+        ValueError: If the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return digest.hexdigest()
+
+
+def content_hash(files: Mapping[str, Path], digest: Callable[[Path], str] = file_digest) -> str:
+    """SHA-256 over the names and the bytes of some files.
 
     Args:
         files: Files by a name that stays the same when they move.
+        digest: Gives the SHA-256 of a file's bytes (default: reads them).
 
     Raises:
         ValueError: If a file cannot be read.
     """
     total = hashlib.sha256()
     for name, path in sorted(files.items()):
-        digest = hashlib.sha256()
-        try:
-            with path.open("rb") as file:
-                while block := file.read(_BLOCK):
-                    digest.update(block)
-        except OSError as error:
-            raise unreadable(path, error) from error
-        total.update(f"{name}\n{digest.hexdigest()}\n".encode())
+        total.update(f"{name}\n{digest(path)}\n".encode())
     return total.hexdigest()
+
+
+class KeptDigests:
+    """Digests of large files, kept beside the cache for as long as size and time of a file stay what they were.
+
+    Args:
+        path: The file that keeps them; one that is missing, damaged or cannot be written counts as empty.
+        anew: Whether to read the files although their digests are kept.
+    """
+
+    def __init__(self, path: Path, anew: bool = False) -> None:
+        self.path = path
+        self._kept = {} if anew else self._load()
+
+    def __call__(self, file: Path) -> str:
+        """The SHA-256 of the bytes of a file.
+
+        Raises:
+            ValueError: If the file cannot be read.
+        """
+        try:
+            state = file.stat()
+        except OSError as error:
+            raise unreadable(file, error) from error
+        mark = [state.st_size, state.st_mtime_ns]
+        place = str(file.absolute())
+        kept = self._kept.get(place)
+        if isinstance(kept, list) and len(kept) == 3 and kept[:2] == mark and isinstance(kept[2], str):
+            return kept[2]
+        settled = time.time_ns() - state.st_mtime_ns > _SETTLED  # a later change shows in the time
+        digest = file_digest(file)
+        if settled:
+            self._kept[place] = [*mark, digest]
+            self._save()
+        return digest
+
+    def _load(self) -> dict[str, Any]:
+        try:
+            kept = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return kept if isinstance(kept, dict) else {}
+
+    def _save(self) -> None:
+        with contextlib.suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.path, self._kept)
 
 
 def options_hash(**options: Any) -> str:

@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 
 from torch_geometric.data import HeteroData, InMemoryDataset
 
-from pyg_mmrec.datasets._cache import cache_folder, content_hash, load_cache, options_hash, save_cache
+from pyg_mmrec.datasets._cache import (
+    cache_folder,
+    content_hash,
+    file_digest,
+    load_cache,
+    options_hash,
+    save_cache,
+)
 from pyg_mmrec.utils.checks import check_flag, check_function, check_path
 
 
@@ -52,7 +59,13 @@ class FolderDataset(InMemoryDataset):
         self._cache_dir = cache_dir
 
     def _open(
-        self, folder: Path, files: Mapping[str, Path], options: Mapping[str, Any], read: Callable[[], Content]
+        self,
+        folder: Path,
+        files: Mapping[str, Path],
+        options: Mapping[str, Any],
+        read: Callable[[], Content],
+        name: str | None = None,
+        digest: Callable[[Path], str] = file_digest,
     ) -> dict[str, list[Any]]:
         """Takes the graph from the cache, or reads it and writes the cache; warns of what is odd about the files.
 
@@ -61,20 +74,26 @@ class FolderDataset(InMemoryDataset):
             files: All files that are read, by a name that stays the same when they move.
             options: What else decides the graph, as JSON can hold it.
             read: Reads the files.
+            name: Begins the name of the cache's file (default: that of the folder).
+            digest: Gives the SHA-256 of a file's bytes (default: reads them).
 
         Returns:
             The texts that are no part of the graph.
         """
         self._folder = folder
         self._raw = [path.name for path in files.values() if path.parent == folder]
-        self.content_hash = content_hash(files)
+        self.content_hash = content_hash(files, digest)
         key = options_hash(content=self.content_hash, **options)
-        self._cache = cache_folder(folder, self._cache_dir) / f"{folder.name}-{key[:16]}.pt"
+        self._cache = cache_folder(folder, self._cache_dir) / f"{name or folder.name}-{key[:16]}.pt"
         content = self._load_or_read(key, read)
-        for note in content.notes:
+        for note in content.notes + self._add_uncached(content.data):
             warnings.warn(note, stacklevel=3)
         self.data = content.data if self.pre_transform is None else self.pre_transform(content.data)
         return content.texts
+
+    def _add_uncached(self, data: HeteroData) -> list[str]:
+        """Adds to the graph what the cache does not hold, before ``pre_transform``; gives notes about it."""
+        return []
 
     def _load_or_read(self, key: str, read: Callable[[], Content]) -> Content:
         if os.path.exists(self._cache) and not self.force_reload:

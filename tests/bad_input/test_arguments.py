@@ -14,7 +14,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec import datasets, models, transforms
-from pyg_mmrec.datasets import AttributeShop, MMRecDataset, PosterMovies, TableDataset, from_tables
+from pyg_mmrec.datasets import AmazonReviews, AttributeShop, MMRecDataset, PosterMovies, TableDataset, from_tables
 from pyg_mmrec.evaluation import Evaluator, SampledEvaluator
 from pyg_mmrec.loader import TripletLoader
 from pyg_mmrec.models import BPRMF, FREEDOM, SEA, VBPR, DRepMRec, Recommender, WithSEA
@@ -48,6 +48,9 @@ SPECIAL |= {
 }
 WRONG |= {"arguments": ["x", 3, [1], {1: 1}, {"hiden": 3}], "name": [3, None, "", "..", "a/b", b"toy", "a\0"]}
 WRONG |= {"separator": [3, True, "", "ab", b","], "columns": ["x", 3, ["user"], {"user": 3}, {3: "a"}, {"usr": "a"}]}
+SPECIAL |= {"url": "url", "checksums": "checksums", "text_encoder": "function"}
+WRONG |= {"url": [3, True, "", "host/folder", "ftp://host", "file:///host", "http://", "http://a b", b"http://host"]}
+WRONG |= {"checksums": ["x", 3, ["x"], {1: "0"}, {"meta_Toy.json.gz": 3}, {"meta_Toy.json.gz": "0"}, {"a": "0" * 64}]}
 WRONG |= {
     "features": ["x", 3, [1], {1: 3}, {"image": 3}],
     "number": ["4", NAN, INF, True, 1j],
@@ -85,6 +88,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "WordTokens": (transforms.WordTokens, {"texts": ["a"]}),
     "Evaluator": (Evaluator, {}),
     "SampledEvaluator": (SampledEvaluator, {}),
+    "AmazonReviews": (AmazonReviews, {"root": "unused", "name": "Toy"}),
     "AttributeShop": (AttributeShop, {"root": "unused", "num_users": 30, "num_items": 60}),
     "MMRecDataset": (MMRecDataset, {"root": "unused", "name": "toy"}),
     "PosterMovies": (PosterMovies, {"root": "unused", "name": "toy"}),

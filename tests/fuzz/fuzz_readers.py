@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import gzip
 import io
 import json
 import random
@@ -37,7 +38,7 @@ except ImportError:
 FUZZING = atheris is not None and __name__ == "__main__"
 
 with atheris.instrument_imports(include=["pyg_mmrec"]) if FUZZING else contextlib.nullcontext():
-    from pyg_mmrec.datasets import MMRecDataset, PosterMovies
+    from pyg_mmrec.datasets import AmazonReviews, MMRecDataset, PosterMovies
     from pyg_mmrec.datasets._files import read_features, read_neighbors
     from pyg_mmrec.models import VBPR, LightGCN, Recommender
     from pyg_mmrec.training.checkpoint import FORMAT, load_checkpoint
@@ -222,6 +223,49 @@ def read_movies(folder: Path, data: bytes) -> None:
     assert (dataset[0][INTERACTS].split == 0).any()
 
 
+# Amazon's files: the first byte says which one the rest is, from 3 on before it is compressed; the others are good.
+
+AMAZON: dict[str, bytes] = {
+    "reviews_Toy.json.gz": b"".join(
+        b'{"reviewerID": "A%d", "asin": "B00000000%d", "overall": 5.0, "unixReviewTime": 1388275200}\n' % (n % 2, n % 3)
+        for n in range(6)
+    ),
+    "meta_Toy.json.gz": b"{'asin': 'B000000000', 'title': \"Ann's\", 'categories': [['a', 'b'], ['c']], 'price': 9.9}",
+    "image_features_Toy.b": b"B000000001" + np.linspace(-1, 1, 4096, dtype="<f4").tobytes(),
+}
+
+
+def amazon_seeds() -> list[bytes]:
+    reviews, meta, images = AMAZON.values()
+    texts = [reviews, reviews.replace(b'"', b"'"), meta, meta.replace(b"'asin'", b"'brand': None, 'asin'")]
+    texts += [
+        b'{"asin": "B000000001", "description": "\\ud800", "title": [["x"]]}',
+        b"{'asin': 'B000000000'" + b"[" * 99,
+    ]
+    compressed = [bytes([number]) + gzip.compress(text) for number, text in enumerate([reviews, meta])]
+    return [*compressed, b"\2" + images, *(bytes([3 + (n > 1)]) + text for n, text in enumerate(texts))]
+
+
+def read_amazon(folder: Path, data: bytes) -> None:
+    (folder / "raw").mkdir()
+    kind = data[0] % 5 if data else 0
+    for number, (name, content) in enumerate(AMAZON.items()):
+        if number == kind % 3:
+            content = data[1:]
+        packed = name.endswith(".gz") and (number != kind % 3 or kind >= 3)
+        (folder / "raw" / name).write_bytes(gzip.compress(content) if packed else content)
+    dataset = AmazonReviews(folder, "Toy", full=True, min_interactions=0, url=None)
+    item, store = dataset[0]["item"], dataset[0][INTERACTS]
+    assert dataset.ids.sizes() == (dataset[0]["user"].num_nodes, item.num_nodes)
+    assert store.edge_index.shape == (2, store.time.numel())
+    assert 0 <= int(store.edge_index.min()) <= int(store.edge_index[1].max()) == item.num_nodes - 1
+    assert store.rating.isfinite().all()
+    assert item.x_image.shape == (item.num_nodes, 4096)
+    assert item.x_image.isfinite().all()
+    assert len(item.text) == len(item.category) == item.num_nodes
+    assert "".join(item.text).isascii() or "".join(item.text).encode()
+
+
 # Neighbour graphs: the first byte says whether the rest is the file or the numbers in it.
 
 
@@ -330,6 +374,7 @@ TARGETS = {
     "inter": Target(inter_seeds, read_inter),
     "features": Target(feature_seeds, read_any_features),
     "movies": Target(movie_seeds, read_movies),
+    "amazon": Target(amazon_seeds, read_amazon),
     "graphs": Target(graph_seeds, read_graph),
     "checkpoint": Target(checkpoint_seeds, read_checkpoint),
     "model": Target(model_seeds, read_model),
