@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pyg_mmrec.features._libraries import import_library
 from pyg_mmrec.features._models import file_hash
 from pyg_mmrec.features.encoder import Encoder
+from pyg_mmrec.features.libraries import import_library
 
 
 class _Network(NamedTuple):

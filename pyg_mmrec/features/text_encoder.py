@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyg_mmrec.features._libraries import import_library
 from pyg_mmrec.features.encoder import Encoder
+from pyg_mmrec.features.libraries import import_library
 
 
 class TextEncoder(Encoder):

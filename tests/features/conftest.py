@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_mmrec.features._libraries import import_library
+from pyg_mmrec.features import import_library
 
 
 def library(name: str) -> Any:

@@ -17,10 +17,17 @@ def import_library(name: str) -> Any:
 
     Both import torchvision, where it is installed, for its Python code. Beside a torch of another build, such as one
     for CPUs, torchvision does not find its compiled operators and stops at the first that it describes. Encoders call
-    none of them, so they are declared, without any code, and torchvision is imported again.
+    none of them, so they are declared, without any code, and torchvision is imported again. The encoders import their
+    library so; to make or save a model on such a machine, do the same first.
 
     Args:
         name: The module.
+
+    Raises:
+        ImportError: If it is not installed.
+
+    Example:
+        >>> timm = import_library('timm')  # doctest: +SKIP
     """
     try:
         with contextlib.suppress(ModuleNotFoundError):  # who needs it will say so
