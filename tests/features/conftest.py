@@ -46,7 +46,7 @@ def image_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("image_model") / "model"
     torch.manual_seed(0)
-    model = timm.create_model("test_vit", img_size=32, num_classes=3)
+    model = timm.create_model("test_resnet", num_classes=3)
     save_for_hf(model, folder, model_config={"pretrained_cfg": {"input_size": [3, 32, 32]}}, safe_serialization=True)
     return folder
 

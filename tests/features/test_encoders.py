@@ -231,7 +231,7 @@ def test_a_transform_writes_features_masks_and_where_they_come_from(
     item = both["item"]
     assert item.x_text.shape == (4, 16)
     assert item.mask_text.tolist() == [True, True, False, True]
-    assert item.x_photo.shape == (4, 64)
+    assert item.x_photo.shape == (4, 96)
     assert item.mask_photo.tolist() == [True, False, False, True]
     assert set(item.provenance) == {"audio", "text", "photo"}
     assert json.loads(json.dumps(item.provenance["text"])) == {
