@@ -46,6 +46,7 @@ wheel-%:
 		--find-links "$(WHEELS)" --wheel-dir "$(WHEELS)" -c constraints.txt $*
 
 # The oldest versions that are supported, in an environment of their own (7 GB where torch comes with CUDA libraries).
+# Without the extra 'features': its libraries need newer versions of what all share, such as safetensors.
 test-oldest: $(OLDEST)/.test
 	$(OLDEST)/bin/python $(PYTEST)
 

@@ -14,7 +14,7 @@ PACKAGE = Path(pyg_mmrec.__file__).parent
 BASE = {"typing", "utils"}
 LIBRARY = {
     *BASE,
-    *("nn", "models", "datasets", "transforms", "loader", "retrieval", "metrics", "evaluation", "training"),
+    *("nn", "models", "features", "datasets", "transforms", "loader", "retrieval", "metrics", "evaluation", "training"),
 }
 
 #: What each part of the package may import, itself aside; "" is pyg_mmrec/__init__.py.
@@ -24,7 +24,8 @@ ALLOWED: dict[str, set[str]] = {
     "utils": {"typing"},
     "nn": BASE,
     "models": BASE | {"nn"},
-    "datasets": BASE,
+    "features": BASE,
+    "datasets": BASE | {"features"},
     "transforms": BASE,
     "loader": BASE,
     "retrieval": BASE,

@@ -19,7 +19,7 @@ from pyg_mmrec.cli.runs import CONFIG, SPLIT, check_split
 from pyg_mmrec.cli.setup import make_views, trainer_args
 from pyg_mmrec.models import ModelCard
 from pyg_mmrec.training import RunFolder
-from pyg_mmrec.typing import INTERACTS
+from pyg_mmrec.typing import INTERACTS, ITEM
 from pyg_mmrec.utils import Ids, modalities, num_users_items
 from pyg_mmrec.utils.checks import check_flag
 from pyg_mmrec.utils.files import write_json
@@ -117,6 +117,8 @@ def _write_card(run_dir: Path, parsed: Namespace, views: Views, row: dict[str, A
     data = {"dataset": cls.__name__} | {key: arguments[key] for key in ("name",) if key in arguments}
     data |= {"num_users": num_users, "num_items": num_items, "modalities": modalities(views[0])}
     data |= dict(zip(("train", "validation", "test"), parts, strict=True)) | {"split_hash": row["split_hash"]}
+    if "provenance" in views[0][ITEM]:
+        data["features"] = views[0][ITEM].provenance
     metrics = {key: value for key, value in row.items() if key.startswith(("val_", "test_"))}
     protocol = f"{row['protocol']}; seed {row['seed']}, epoch {row['best_epoch']} selected on validation, tested once"
     ModelCard(data, metrics, protocol, parsed.licence).save(run_dir / "model")

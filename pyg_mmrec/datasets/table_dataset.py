@@ -9,10 +9,12 @@ from typing import Any
 
 from torch_geometric.data import HeteroData
 
+from pyg_mmrec.datasets._encoders import ImageModel, TextModel, make_encoders
 from pyg_mmrec.datasets._folder import Content, FolderDataset
 from pyg_mmrec.datasets._nodes import NodeColumns
+from pyg_mmrec.datasets._options import TableOptions
 from pyg_mmrec.datasets._tables import Source, check_columns
-from pyg_mmrec.datasets.tables import TableOptions, Tables, image_folder, read_tables
+from pyg_mmrec.datasets.tables import Tables, image_folder, read_tables
 from pyg_mmrec.typing import INTERACTS, ITEM, USER
 from pyg_mmrec.utils import Ids, modalities, num_users_items
 from pyg_mmrec.utils.checks import check_int, check_path
@@ -36,6 +38,8 @@ class TableDataset(FolderDataset):
         image_size: Height and width to which images are scaled (default: they are not read).
         image_root: Folder that relative paths of images start from (default: that of the items' file).
         words: Arguments of the tokens of the texts, ``{}`` for the defaults (default: no tokens).
+        text_encoder: Folder or name of a model that turns the texts into features (default: none).
+        image_encoder: Folder or name of a model that turns the images into features (default: none).
         min_rating: Leaves out interactions with a lower rating (default: all stay).
         min_interactions: Leaves out users and items with fewer interactions until none is left (default: 0).
         chunk_size: Rows of interactions read at a time (default: 1,000,000).
@@ -76,6 +80,8 @@ class TableDataset(FolderDataset):
         image_size: int | None = None,
         image_root: str | os.PathLike[str] | None = None,
         words: Mapping[str, Any] | None = None,
+        text_encoder: TextModel | None = None,
+        image_encoder: ImageModel | None = None,
         min_rating: float | None = None,
         min_interactions: int = 0,
         chunk_size: int = 1_000_000,
@@ -86,8 +92,17 @@ class TableDataset(FolderDataset):
     ) -> None:
         paths = {"interactions": interactions, "items": items, "users": users}
         check_path(**{name: path for name, path in paths.items() if path is not None or name == "interactions"})
+        encoders = make_encoders(text_encoder, image_encoder)
         options = TableOptions(
-            check_columns(columns), features, attributes, image_size, image_root, words, min_rating, min_interactions
+            check_columns(columns),
+            features,
+            attributes,
+            image_size,
+            image_root,
+            words,
+            min_rating,
+            min_interactions,
+            encoders,
         )
         options.check(items is not None)
         check_int(1, chunk_size=chunk_size)
@@ -98,7 +113,8 @@ class TableDataset(FolderDataset):
         root = image_folder(tables.nodes.get(ITEM), image_root).absolute()
         files = {name: Path(path) for name, path in paths.items() if path is not None}
         files |= _other_files(node_columns.get(ITEM), options, root, tables.nodes.get(ITEM))
-        said = {**vars(options), "image_root": str(root)}
+        encoded = {encoder.modality: encoder.provenance for encoder in encoders}
+        said = {**vars(options), "image_root": str(root), "encoders": encoded}
         texts = self._open(
             table.absolute().parent, files, {"format": _FORMAT, **said}, lambda: _read(tables, options, chunk_size)
         )
@@ -130,7 +146,8 @@ def _other_files(
     words = options.word_options()
     if words is not None and words.vectors is not None:
         files["vectors"] = Path(words.vectors).expanduser()
-    if options.image_size is not None and columns.image is not None:
+    reads_images = options.image_size is not None or any(encoder.reads == "image_path" for encoder in options.encoders)
+    if reads_images and columns.image is not None:
         for path in items.read([columns.image], [columns.image])[columns.image].dropna().astype(str).str.strip():
             if (root / path).is_file():
                 files[f"image {path}"] = root / path

@@ -13,18 +13,17 @@ import numpy as np
 import torch
 from torch_geometric.data import HeteroData
 
+from pyg_mmrec.datasets._encoders import ImageModel, TextModel, add_encoded, check_encoders, make_encoders
 from pyg_mmrec.datasets._events import Array, read_events
-from pyg_mmrec.datasets._files import did_you_mean
 from pyg_mmrec.datasets._nodes import Features, NodeColumns, NodeTable, node_columns
 from pyg_mmrec.datasets._numbering import Ints, Numbering, core
+from pyg_mmrec.datasets._options import TableOptions
 from pyg_mmrec.datasets._pictures import read_images
 from pyg_mmrec.datasets._tables import Source, Table, check_columns, find_columns, open_table
 from pyg_mmrec.typing import INTERACTS, ITEM, USER, mask_key
 from pyg_mmrec.utils import Ids
-from pyg_mmrec.utils.checks import check_int, check_names, check_number, check_path
-from pyg_mmrec.utils.texts import WordOptions, add_words
-
-_WORDS: dict[str, Any] = {"max_length": 200, "min_count": 5, "max_words": None, "stop_words": None, "vectors": None}
+from pyg_mmrec.utils.checks import check_int
+from pyg_mmrec.utils.texts import add_words
 
 
 def from_tables(
@@ -38,6 +37,8 @@ def from_tables(
     image_size: int | None = None,
     image_root: str | os.PathLike[str] | None = None,
     words: Mapping[str, Any] | None = None,
+    text_encoder: TextModel | None = None,
+    image_encoder: ImageModel | None = None,
     min_rating: float | None = None,
     min_interactions: int = 0,
     chunk_size: int = 1_000_000,
@@ -85,6 +86,10 @@ def from_tables(
         image_root: Folder that relative paths of images start from (default: that of the items' file).
         words: Turns the texts into tokens by these arguments of :class:`~pyg_mmrec.transforms.WordTokens`, ``{}`` for
             its defaults (default: no tokens).
+        text_encoder: The folder or name of a model that turns the texts into ``data['item'].x_text``, or a
+            :class:`~pyg_mmrec.features.TextEncoder` with options of its own (default: none).
+        image_encoder: Likewise one that turns the images into ``data['item'].x_image``, or an
+            :class:`~pyg_mmrec.features.ImageEncoder` (default: none).
         min_rating: Leaves out interactions with a lower rating (default: all stay).
         min_interactions: Leaves out users and items with fewer interactions, again and again until none is left, the
             k-core; also those without any (default: 0, all stay).
@@ -99,7 +104,7 @@ def from_tables(
         FileNotFoundError: If there is no file at a path.
         ValueError: If an argument or a table is not as described; names the table, the column and the row, counted from
             1 below the header.
-        ImportError: If a Parquet file or an image is to be read without its library.
+        ImportError: If a Parquet file or an image is to be read, or something encoded, without its library.
 
     Example:
         >>> import pandas as pd
@@ -112,9 +117,8 @@ def from_tables(
         >>> ids.of('item', [1]), ids.nodes('user', ['bob'])
         ([501], tensor([1]))
     """
-    options = TableOptions(
-        check_columns(columns), features, attributes, image_size, image_root, words, min_rating, min_interactions
-    )
+    said = (check_columns(columns), features, attributes, image_size, image_root, words, min_rating, min_interactions)
+    options = TableOptions(*said, make_encoders(text_encoder, image_encoder))
     options.check(items is not None)
     check_int(1, chunk_size=chunk_size)
     if ids is not None and not isinstance(ids, Ids):
@@ -123,50 +127,6 @@ def from_tables(
     for note in notes:
         warnings.warn(note, stacklevel=2)
     return data, found
-
-
-@dataclass(frozen=True)
-class TableOptions:
-    """The arguments of :func:`from_tables` that decide the graph besides the tables."""
-
-    columns: Mapping[str, Any]
-    features: Mapping[str, Features] | None
-    attributes: Sequence[str] | None
-    image_size: int | None
-    image_root: str | os.PathLike[str] | None
-    words: Mapping[str, Any] | None
-    min_rating: float | None
-    min_interactions: int
-
-    def check(self, has_items: bool) -> None:
-        """Refuses what is out of range, or needs a table of items where there is none."""
-        if self.features is not None and not isinstance(self.features, Mapping):
-            raise ValueError(f"'features' must be a dictionary such as {{'image': 'img_'}} (got {self.features!r})")
-        if self.attributes is not None:
-            check_names(attributes=self.attributes)
-        if self.image_size is not None:
-            check_int(1, image_size=self.image_size)
-        if self.image_root is not None:
-            check_path(image_root=self.image_root)
-        if self.min_rating is not None:
-            check_number(min_rating=self.min_rating)
-        check_int(0, min_interactions=self.min_interactions)
-        self.word_options()
-        for name in ("features", "attributes", "image_size", "words"):
-            if getattr(self, name) is not None and not has_items:
-                raise ValueError(f"'{name}' reads columns of items: pass their table as 'items'")
-
-    def word_options(self) -> WordOptions | None:
-        """The arguments of the tokens; None for none."""
-        if self.words is None:
-            return None
-        if not isinstance(self.words, Mapping):
-            raise ValueError(f"'words' must be a dictionary such as {{'min_count': 2}} (got {self.words!r})")
-        for name in self.words:
-            if name not in _WORDS:
-                hint = did_you_mean(str(name), _WORDS)
-                raise ValueError(f"'words' has the unknown key {name!r}; the keys are {', '.join(_WORDS)}{hint}")
-        return WordOptions(**(_WORDS | dict(self.words)))
 
 
 @dataclass(frozen=True)
@@ -196,6 +156,8 @@ class Tables:
         for node_type, source in self.nodes.items():
             own = (options.features, options.attributes) if node_type == ITEM else (None, None)
             nodes[node_type] = node_columns(source, node_type, options.columns, *own)
+            if node_type == ITEM:
+                check_encoders(options.encoders, source, nodes[node_type])
         return events, nodes
 
 
@@ -289,7 +251,7 @@ def _add_content(data: HeteroData, table: NodeTable, node: Ints, options: TableO
         if not columns.texts:
             raise ValueError(f"'words' needs texts but {table.source.name} has none; name columns={{'text': [...]}}")
         notes += add_words(data, store.text, word_options, table.source.name)
-    return notes
+    return notes + add_encoded(data, options.encoders, table.source.name)
 
 
 def image_folder(items: Source | None, root: str | os.PathLike[str] | None) -> Path:

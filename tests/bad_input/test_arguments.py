@@ -40,6 +40,7 @@ SPECIAL = {"base": "choice", "edge_types": "names", "base_args": "arguments", "n
 SPECIAL |= {"columns": "columns", "root": "path", "cache_dir": "path", "transform": "function"}
 SPECIAL |= {"vectors": "path", "interactions": "path", "items": "path", "users": "path", "image_root": "path"}
 SPECIAL |= {"words": "arguments", "features": "features", "min_rating": "number", "modality": "word"}
+SPECIAL |= {"text_encoder": "encoder", "image_encoder": "encoder"}
 SPECIAL |= {
     "pre_transform": "function",
     "in_channels": "sizes",
@@ -54,6 +55,7 @@ WRONG |= {"checksums": ["x", 3, ["x"], {1: "0"}, {"meta_Toy.json.gz": 3}, {"meta
 WRONG |= {
     "features": ["x", 3, [1], {1: 3}, {"image": 3}],
     "number": ["4", NAN, INF, True, 1j],
+    "encoder": [3, True, "", b"a", "a\0"],
     "word": [3, "", True, ["a"]],
 }
 
