@@ -22,7 +22,7 @@ from pyg_mmrec.models import Recommender
 from pyg_mmrec.transforms.split import InteractionSplit
 
 SIZES = {"num_users", "num_items", "in_channels", "num_categories", "image_shape", "num_words"}
-CALLBACKS = {"transform", "pre_transform", "text_encoder"}
+CALLBACKS = {"transform", "pre_transform"}
 
 
 def _exported(package: Any, base: type) -> dict[str, type]:

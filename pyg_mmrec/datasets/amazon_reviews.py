@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 from filelock import FileLock
-from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.datasets._amazon import read_image_features, read_metadata, read_reviews
@@ -26,14 +25,14 @@ from pyg_mmrec.datasets._amazon_files import (
 )
 from pyg_mmrec.datasets._cache import KeptDigests, cache_folder
 from pyg_mmrec.datasets._download import check_digest, check_url, download
-from pyg_mmrec.datasets._files import clean_features
+from pyg_mmrec.datasets._encoders import TextModel, add_encoded, make_encoders
 from pyg_mmrec.datasets._folder import Content, FolderDataset
 from pyg_mmrec.datasets._inter import Array, unique_pairs
 from pyg_mmrec.datasets._numbering import core
 from pyg_mmrec.typing import INTERACTS, ITEM, USER, feature_key, mask_key
 from pyg_mmrec.utils import Ids, num_users_items
 from pyg_mmrec.utils import modalities as modality_names
-from pyg_mmrec.utils.checks import check_function, check_path
+from pyg_mmrec.utils.checks import check_path
 
 #: Part of every cache key; raised whenever the same files give another graph.
 _FORMAT = 1
@@ -73,9 +72,8 @@ class AmazonReviews(FolderDataset):
         full: Whether to read all reviews rather than the published 5-core (default: False).
         min_interactions: The least interactions of a user and of an item; fewer than 5 need ``full`` (default: 5).
         modalities: Which of ``'image'`` and ``'text'`` to read; files of the others are not needed (default: both).
-        text_encoder: Gives the features of a list of texts, one row each, such as ``SentenceTransformer(...).encode``.
-            It is called each time the data set is opened, with the texts that are not empty; its result is not cached
-            (default: no features of texts).
+        text_encoder: Folder or name of a model that turns the texts into features, or a
+            :class:`~pyg_mmrec.features.TextEncoder` (default: no features of texts).
         url: The folder of the web below which the files are; None never downloads (default: the release's own).
         checksums: SHA-256 of files by name, ``{'meta_Baby.json.gz': '...'}``; others are not checked (default: none).
         cache_dir: Folder for the cache; ``<root>/processed`` by default, or, where that cannot be written, one below
@@ -120,7 +118,7 @@ class AmazonReviews(FolderDataset):
         full: bool = False,
         min_interactions: int = 5,
         modalities: Sequence[str] = (IMAGE, TEXT),
-        text_encoder: Callable[[list[str]], Tensor] | None = None,
+        text_encoder: TextModel | None = None,
         url: str | None = URL,
         checksums: Mapping[str, str] | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
@@ -130,11 +128,13 @@ class AmazonReviews(FolderDataset):
     ) -> None:
         check_path(root=root)
         self._files = AmazonFiles(name, full, min_interactions, modalities)
-        check_function(text_encoder=text_encoder)
-        if text_encoder is not None and TEXT not in modalities:
+        self._encoders = make_encoders(text_encoder, None)
+        if self._encoders and TEXT not in modalities:
             raise ValueError(f"'text_encoder' needs texts: add 'text' to 'modalities' (got {list(modalities)})")
+        if self._encoders and IMAGE in modalities and self._encoders[0].modality == IMAGE:
+            raise ValueError("'text_encoder' writes x_image, which the files give too; name another 'modality' for it")
         check_url(url=url)
-        self.name, self._text_encoder, self._url = name, text_encoder, url
+        self.name, self._url = name, url
         self._checksums = check_checksums(checksums, name)
         if url is None:
             self._files.check_present(Path(root).expanduser() / "raw")
@@ -181,14 +181,7 @@ class AmazonReviews(FolderDataset):
 
     def _add_uncached(self, data: HeteroData) -> list[str]:
         """Adds the features of the texts."""
-        if self._text_encoder is None:
-            return []
-        x, has = _encode(self._text_encoder, data[ITEM].text)
-        data[ITEM][feature_key(TEXT)] = x
-        if has.all():
-            return []
-        data[ITEM][mask_key(TEXT)] = has
-        return [f"{int((~has).sum())} of {len(has)} items have no features of texts and are marked as missing"]
+        return add_encoded(data, self._encoders, f"meta_{self.name}.json.gz")
 
     def __repr__(self) -> str:
         data = self._data
@@ -197,22 +190,6 @@ class AmazonReviews(FolderDataset):
             f"{type(self).__name__}({self.name!r}, num_users={num_users}, num_items={num_items}, "
             f"num_interactions={data[INTERACTS].edge_index.size(1)}, modalities={modality_names(data)})"
         )
-
-
-def _encode(encoder: Callable[[list[str]], Tensor], texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """The features of texts, zero for empty ones; which texts have some."""
-    rows = [row for row, text in enumerate(texts) if text]
-    if not rows:
-        raise ValueError("'text_encoder' has nothing to encode: no item has a text; check the metadata")
-    found = encoder([texts[row] for row in rows])
-    array = found.detach().float().cpu().numpy() if isinstance(found, Tensor) else np.asarray(found)
-    if array.ndim != 2 or len(array) != len(rows):
-        raise ValueError(f"'text_encoder' must give a row for each of {len(rows)} texts (got {list(array.shape)})")
-    encoded, mask, _ = clean_features(array, "what 'text_encoder' gave")
-    x, has = torch.zeros(len(texts), encoded.size(1)), torch.zeros(len(texts), dtype=torch.bool)
-    x[rows] = encoded
-    has[rows] = True if mask is None else mask
-    return x, has
 
 
 def _read_graph(files: AmazonFiles, folder: Path) -> Content:

@@ -49,7 +49,7 @@ SPECIAL |= {
 }
 WRONG |= {"arguments": ["x", 3, [1], {1: 1}, {"hiden": 3}], "name": [3, None, "", "..", "a/b", b"toy", "a\0"]}
 WRONG |= {"separator": [3, True, "", "ab", b","], "columns": ["x", 3, ["user"], {"user": 3}, {3: "a"}, {"usr": "a"}]}
-SPECIAL |= {"url": "url", "checksums": "checksums", "text_encoder": "function"}
+SPECIAL |= {"url": "url", "checksums": "checksums"}
 WRONG |= {"url": [3, True, "", "host/folder", "ftp://host", "file:///host", "http://", "http://a b", b"http://host"]}
 WRONG |= {"checksums": ["x", 3, ["x"], {1: "0"}, {"meta_Toy.json.gz": 3}, {"meta_Toy.json.gz": "0"}, {"a": "0" * 64}]}
 WRONG |= {

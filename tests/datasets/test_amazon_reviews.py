@@ -7,7 +7,7 @@ import os
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from pyg_mmrec.datasets import AmazonReviews, _amazon, amazon_reviews
 from pyg_mmrec.datasets._amazon import read_image_features
 from pyg_mmrec.datasets._amazon_files import PUBLISHED
 from pyg_mmrec.datasets._numbering import core
+from pyg_mmrec.features import TextEncoder
 from pyg_mmrec.models import VBPR
 from pyg_mmrec.transforms import ImputeFeatures, LeaveLastOut, ModalKNNGraph, RandomSplit, WordTokens
 from pyg_mmrec.typing import INTERACTS
@@ -96,9 +97,19 @@ def open_local(root: Path, **arguments: Any) -> AmazonReviews:
     return AmazonReviews(root, "Toy", **({"url": None} | arguments))
 
 
-def lengths(texts: list[str]) -> Tensor:
-    """An encoder: the length of a text and a one."""
-    return torch.tensor([[len(text), 1] for text in texts], dtype=torch.float64)
+class Lengths(TextEncoder):
+    """The length of a text and a one."""
+
+    def __init__(self, modality: str = "text") -> None:
+        self.modality = modality
+
+    def encode(self, contents: Sequence[str]) -> tuple[Tensor, Tensor]:
+        x = torch.tensor([[len(text), float(bool(text))] for text in contents])
+        return x, x[:, 1] > 0
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        return {"model": "lengths"}
 
 
 @pytest.fixture
@@ -146,7 +157,7 @@ def test_pyg_names(tmp_path: Path) -> None:
 
 def test_the_graph_trains_and_splits(tmp_path: Path) -> None:
     write_raw(tmp_path)
-    data = open_local(tmp_path, text_encoder=lengths, pre_transform=ModalKNNGraph(k=2))[0]
+    data = open_local(tmp_path, text_encoder=Lengths(), pre_transform=ModalKNNGraph(k=2))[0]
     assert data["item", "similar_text", "item"].edge_index.size(1) == 2 * NUM_ITEMS
     for split in (RandomSplit(), LeaveLastOut()):
         train_data, _, test_data = split(data)
@@ -222,9 +233,9 @@ def test_missing_modalities_are_masked_and_counted(tmp_path: Path) -> None:
     with (
         pytest.warns(UserWarning, match="meta_Toy.json.gz: 2 of 7 items have no text, 1 of them no line"),
         pytest.warns(UserWarning, match="Toy.b: 6 of 7 items have no image features, 2 of them with features of zeros"),
-        pytest.warns(UserWarning, match="2 of 7 items have no features of texts and are marked as missing"),
+        pytest.warns(UserWarning, match="meta_Toy.json.gz: 2 items have no text, and are marked as missing"),
     ):
-        dataset = open_local(tmp_path, text_encoder=lengths)
+        dataset = open_local(tmp_path, text_encoder=Lengths())
     item = dataset[0]["item"]
     assert item.mask_image.tolist() == [False, False, True, False, False, False, False]
     assert item.x_image.isfinite().all()
@@ -251,33 +262,25 @@ def test_only_files_of_the_modalities_are_needed(tmp_path: Path) -> None:
         open_local(tmp_path, modalities=["text"])
 
 
-@pytest.mark.parametrize(
-    "encoder", [lengths, lambda texts: lengths(texts).numpy(), lambda texts: lengths(texts).half()]
-)
-def test_texts_are_encoded_each_time(tmp_path: Path, reads: list[Path], encoder: Callable[..., Any]) -> None:
+def test_texts_are_encoded(tmp_path: Path, reads: list[Path]) -> None:
     write_raw(tmp_path)
     for _ in range(2):
-        dataset = open_local(tmp_path, text_encoder=encoder)
-        texts = dataset[0]["item"].text
-        assert dataset[0]["item"].x_text.tolist() == [[len(text), 1] for text in texts]
-        assert dataset[0]["item"].x_text.dtype == torch.float32
-        assert "mask_text" not in dataset[0]["item"]
+        item = open_local(tmp_path, text_encoder=Lengths())[0]["item"]
+        assert item.x_text.tolist() == [[len(text), 1] for text in item.text]
+        assert item.provenance == {"text": {"model": "lengths"}}
+        assert "mask_text" not in item
     assert "x_text" not in open_local(tmp_path)[0]["item"]
     assert len(reads) == 1
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_encoders_are_checked(tmp_path: Path) -> None:
     write_raw(tmp_path)
-    with pytest.raises(ValueError, match=r"'text_encoder' must give a row for each of 7 texts \(got \[6, 2\]\)"):
-        open_local(tmp_path, text_encoder=lambda texts: lengths(texts[1:]))
-    with pytest.raises(ValueError, match="what 'text_encoder' gave has no usable row"):
-        open_local(tmp_path, text_encoder=lambda texts: 0 * lengths(texts))
     with pytest.raises(ValueError, match="'text_encoder' needs texts: add 'text' to 'modalities'"):
-        open_local(tmp_path, text_encoder=lengths, modalities=["image"])
-    write_raw(tmp_path, meta=[{"asin": item} for item in ITEMS])
-    with pytest.raises(ValueError, match="'text_encoder' has nothing to encode: no item has a text"):
-        open_local(tmp_path, text_encoder=lengths)
+        open_local(tmp_path, text_encoder=Lengths(), modalities=["image"])
+    with pytest.raises(ValueError, match="'text_encoder' writes x_image, which the files give too"):
+        open_local(tmp_path, text_encoder=Lengths("image"))
+    with pytest.raises(FileNotFoundError, match="no/such/model"):
+        open_local(tmp_path, text_encoder="./no/such/model")
 
 
 def test_lines_may_be_json_or_python_and_blank_ones_are_none(tmp_path: Path) -> None:
