@@ -18,7 +18,8 @@ from typing import Any
 
 import pandas as pd
 import torch
-from steps import in_own_process, peak_gib, write_table
+from measure import peak_gib
+from steps import in_own_process, write_table
 from torch import Tensor
 
 from pyg_mmrec.utils import knn

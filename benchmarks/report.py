@@ -117,11 +117,31 @@ of copies above 1 is data that did). {threads} threads, torch {torch}, {date}:
 PEERS = """
 ## Peers
 
-An epoch of LightGCN (2 layers) and a full ranking at these sizes and equal settings, each library in a process of its
-own; `times ours` is its time over ours. PyG's `LightGCN` has no training loop and no ranking of its own: it gets this
-package's batches, on `edge_index`. RecBole's ranking also grades. {threads} threads, torch {torch}, {machine}, {date}:
+Other libraries at these sizes and equal settings, each figure from a process of its own; `times ours` is a library's
+time, and then its memory, over this package's. Peak memory is the most that the process held, libraries and data
+included. {threads} threads, torch {torch}, {machine}, {date}:
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/peers.py --recbole PYTHON
+
+- *LightGCN: epoch* is of 2 layers. PyG's `LightGCN` has no training loop of its own: it gets this package's batches, on
+  `edge_index`. Cornac's is written on dgl, whose newest build in the package index is for torch 2.2.
+- *LightGCN: evaluation* is Recall@20 and NDCG@20 of all users, with one held-out item each, ranked among all items but
+  train items; PyG has none.
+- *VBPR: epoch* is with biases and features 4096 wide. Cornac adds the visual bias, a column, to the row of a batch's
+  scores, so that its loss is over a [2048, 2048] matrix; this is in its time.
+- *VBPR: evaluation* grades like LightGCN's; Cornac ranks one user after another.
+- *kNN graph* finds the ten nearest rows to each row by cosine similarity, itself among them. `dense` is the way of
+  published code (normalise, multiply all with all, `topk`), scikit-learn's is `NearestNeighbors(metric="cosine")`,
+  faiss's `IndexFlatIP`.
+
+Cornac and faiss install beside this package with the extra `benchmark`. RecBole's requirements conflict with
+`constraints.txt`, so that it needs an environment of its own, whose Python `--recbole` names:
+
+    python -m venv recbole
+    recbole/bin/pip install -c constraints.txt torch
+    recbole/bin/pip install "numpy<2" "scipy<1.12" "pandas<2.3" pyyaml tqdm "colorlog==4.7.2" "colorama==0.4.4" \\
+        psutil tabulate texttable plotly scikit-learn tensorboard thop
+    recbole/bin/pip install --no-deps "recbole==1.2.1"
 """
 
 RETRIEVAL = """
@@ -334,12 +354,21 @@ def mmil() -> str:
 
 
 def peers() -> str:
-    """LightGCN beside that of other libraries."""
-    table = pd.read_csv(FOLDER / "results" / "peers.csv")
+    """Other libraries beside this package."""
+    table = pd.read_csv(FOLDER / "results" / "peers.csv", dtype={"version": str})
     rows = [
-        [row["peer"], row["what"], f"{row['seconds']:.2f} s", f"{row['times_ours']:.1f}"] for _, row in table.iterrows()
+        [
+            row["what"],
+            " ".join(row[["peer", "version"]].dropna()),
+            f"{row['seconds']:.2f} s",
+            f"{row['times_ours']:.1f}",
+            "" if pd.isna(row["peak_gib"]) else f"{row['peak_gib']:.2f} GiB",
+            "" if pd.isna(row["memory_times_ours"]) else f"{row['memory_times_ours']:.1f}",
+        ]
+        for _, row in table.iterrows()
     ]
-    return f"{with_facts(PEERS, table)}\n{markdown(rows, ['library', 'what', 'median', 'times ours'])}"
+    header = ["what", "library", "median", "times ours", "peak memory", "times ours"]
+    return f"{with_facts(PEERS, table)}\n{markdown(rows, header)}"
 
 
 def retrieval() -> str:

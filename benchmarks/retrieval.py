@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from steps import in_own_process, peak_gib, write_table
+from measure import peak_gib
+from steps import in_own_process, write_table
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models import BPRMF

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from graphs import random_graph
-from speed import seconds
+from measure import seconds
 from steps import write_table
 from torch_geometric.data import HeteroData
 from torch_geometric.sampler import NeighborSampler, NodeSamplerInput

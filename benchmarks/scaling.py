@@ -28,7 +28,8 @@ import numpy as np
 import pandas as pd
 import torch
 from graphs import random_graph
-from steps import in_own_process, peak_gib
+from measure import peak_gib
+from steps import in_own_process
 
 from pyg_mmrec.benchmark import Ledger
 from pyg_mmrec.loader import SubgraphSampler, TripletLoader

@@ -12,14 +12,12 @@ from __future__ import annotations
 import argparse
 import datetime
 import platform
-import resource
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import torch
+from measure import peak_gib, seconds
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.nn import LGConv
@@ -53,17 +51,6 @@ def baby_sized(generator: torch.Generator) -> HeteroData:
     data[INTERACTS].edge_label_index = edges[:, NUM_TRAIN:]
     data["user"].seen_ptr, data["user"].seen_item = seen_items(data)
     return data
-
-
-def seconds(run: Callable[[], object], repeats: int) -> float:
-    """Median wall time after one warm-up."""
-    run()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def propagation(data: HeteroData, repeats: int) -> dict[str, float]:
@@ -130,9 +117,9 @@ def _custom_op(operator: SparseOperator) -> Callable[[Tensor, Tensor], tuple[Ten
     return lambda user, item: (spmm(*graph[3:], *graph[:3], item), spmm(*graph, user))
 
 
-def epoch(model: Recommender, data: HeteroData, repeats: int) -> float:
-    """One training epoch: resampling, negatives, and a step of Adam for each batch of 2048."""
-    loader = TripletLoader(data)
+def epoch(model: Recommender, data: HeteroData, repeats: int, batch_size: int = 2048) -> float:
+    """One training epoch: resampling, negatives, and a step of Adam for each batch."""
+    loader = TripletLoader(data, batch_size)
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
 
     def run() -> None:
@@ -156,9 +143,9 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
 
     features = torch.randn(18_357, 384, generator=generator)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_gib()
     figures = {"kNN graph, 18,357 x 384, k = 10": seconds(lambda: knn(features, 10), 3)}
-    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    memory = 1024 * (peak_gib() - before)
     data = baby_sized(generator)
     figures |= propagation(data, args.repeats)
     train = with_operators(ModalKNNGraph(k=10)(data))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from measure import peak_gib
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models import Recommender
@@ -47,11 +47,6 @@ def time_steps(model: Recommender, data: HeteroData, batches: Iterable[Triplets 
         "sum_seconds": sum(wall[WARM_UP:]),
         "peak_gib": peak_gib(),
     }
-
-
-def peak_gib() -> float:
-    """The most memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if platform.system() == "Linux" else 2**30)
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
