@@ -193,8 +193,15 @@ def _swept(argument: str, spec: dict[str, Any], results: Path) -> Item:
     if table is None:
         return Item(label, "", "", None)
     rows = table[(table["dataset"] == spec["dataset"]) & (table["model"] == spec["model"])]
-    given = [_argument(json.loads(one), argument) for one in rows["init_args"]]
-    scores = {value: rows[SWEPT][np.array([one == value for one in given], dtype=bool)].max() for value in values}
+    given = [json.loads(one) for one in rows["init_args"]]
+    others = [json.dumps(_without(one, argument), sort_keys=True) for one in given]
+    point = max(set(others), key=others.count, default="")  # where only this argument differs
+    found = {
+        _argument(one, argument): score
+        for one, other, score in zip(given, others, rows[SWEPT], strict=True)
+        if other == point
+    }
+    scores = {value: found.get(value, np.nan) for value in values}
     if any(pd.isna(score) for score in scores.values()):
         return Item(label, "", "", None)
     best = max(scores, key=lambda value: scores[value])
@@ -205,6 +212,12 @@ def _argument(init_args: dict[str, Any], name: str) -> Any:
     """An argument of a model; ``<modality>_weight`` is the modality's share."""
     shares = init_args.get("modality_weights") or {}
     return init_args.get(name, shares.get(name.removesuffix("_weight")))
+
+
+def _without(init_args: dict[str, Any], name: str) -> dict[str, Any]:
+    """The other arguments of a model."""
+    left_out = {name, "modality_weights"} if name not in init_args and "modality_weights" in init_args else {name}
+    return {key: value for key, value in init_args.items() if key not in left_out}
 
 
 def _evidence(spec: dict[str, Any], results: Path) -> str | None:

@@ -54,7 +54,7 @@ def varied(point: Candidate, name: str, value: Any, modalities: list[str]) -> Ca
 def plot(rows: pd.DataFrame, path: Path) -> None:
     """One panel for each argument: mean over seeds, and the range."""
     names = rows["argument"].unique()
-    _, axes = plt.subplots(1, len(names), figsize=(4 * len(names), 3), squeeze=False, layout="constrained")
+    _, axes = plt.subplots(1, len(names), figsize=(4 * len(names), 3), squeeze=False, sharey=True, layout="constrained")
     for axis, name in zip(axes[0], names, strict=True):
         values = rows[rows["argument"] == name].groupby("value")[METRIC].agg(["mean", "min", "max"])
         axis.plot(values.index, values["mean"], marker="o")
