@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 import papers
+import report_speed
+from report_tables import RESULTS, markdown, with_facts
 
 FOLDER = Path(__file__).parent
-SPREAD = ["seconds", "least", "most"]
+LINKS = [0, 20, 40]
 METRICS = ["recall@10", "recall@20", "ndcg@10", "ndcg@20"]
 
 HEAD = """# Benchmarks
@@ -44,12 +46,24 @@ knows the planted preferences the ceiling. In the last row the standard errors a
     python benchmarks/shop.py
 """
 
-MODELS = """
-An epoch of the baselines on graphs at these sizes: what comes before the first batch (a graph that is pruned or
-searched anew) and 58 steps, with frozen features and default arguments. {threads} threads, torch {torch}, {machine},
-{date}:
+COLD = """
+## New items
 
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/models_speed.py
+Test Recall@20 on a fifth of the items that training never saw, on five shops: the model is extended by them without
+training (`Recommender.extend`), without links to known items and with (`LinkColdItems`), and they are ranked among the
+whole catalogue; in brackets how many times a random order. `among new`: ranked among themselves, without links.
+`others`: the recall of the other items in the larger catalogue, which links cost something.
+
+    python benchmarks/cold_items.py
+"""
+
+MISSING = """
+## Missing modalities
+
+Test Recall@20 on three shops, ± the standard error over them, where that share of the items lacks the image, and as
+many, drawn apart, the text: masked, or imputed from what the same users have (`ImputeFeatures`).
+
+    python benchmarks/missing_modality.py
 """
 
 SEA = """
@@ -75,106 +89,10 @@ before training. `benchmarks/results/sea_probes.csv` has the principal component
 `sea_information.csv` the bounds of the mutual information between the parts.
 """
 
-DREPMREC = """
-## DRepMRec
-
-A training step and the 58 steps of an epoch at the sizes above, by how the targets of the similarity-supervised signal
-are found; `error` is the root mean square by which the cosines of a batch's users differ from the direct ones.
-{threads} threads, torch {torch}, {machine}, {date}:
-
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/drepmrec_speed.py
-"""
-
-MMIL = """
-## MMIL
-
-A training step and the steps of an epoch at the sizes above, in batches of 512 users; in the last row of 12,000 items,
-one user has 10,000. {threads} threads, torch {torch}, {machine}, {date}:
-
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/mmil_speed.py
-"""
-
-SPEED = """
-## Speed
-
-Amazon Baby's sizes (19,445 users, 7,050 items, 118,551 train interactions), width 64, batches of 2048, random data;
-medians on {threads} threads, torch {torch}, {machine}, {date}:
-
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/speed.py
-
-Propagation is one layer over the bipartite graph, forward and backward.
-"""
-
-DEVICE = """
-### Hot loops on {machine}
-
-Against rates of the same device in the same run, bytes and operations counted as if nothing stayed in a cache (a share
-of copies above 1 is data that did). {threads} threads, torch {torch}, {date}:
-
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/device_speed.py
-"""
-
-PEERS = """
-## Peers
-
-Other libraries at these sizes and equal settings, each figure from a process of its own; `times ours` is a library's
-time, and then its memory, over this package's. Peak memory is the most that the process held, libraries and data
-included. {threads} threads, torch {torch}, {machine}, {date}:
-
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/peers.py --recbole PYTHON
-
-- *LightGCN: epoch* is of 2 layers. PyG's `LightGCN` has no training loop of its own: it gets this package's batches, on
-  `edge_index`. Cornac's is written on dgl, whose newest build in the package index is for torch 2.2.
-- *LightGCN: evaluation* is Recall@20 and NDCG@20 of all users, with one held-out item each, ranked among all items but
-  train items; PyG has none.
-- *VBPR: epoch* is with biases and features 4096 wide. Cornac adds the visual bias, a column, to the row of a batch's
-  scores, so that its loss is over a [2048, 2048] matrix; this is in its time.
-- *VBPR: evaluation* grades like LightGCN's; Cornac ranks one user after another.
-- *kNN graph* finds the ten nearest rows to each row by cosine similarity, itself among them. `dense` is the way of
-  published code (normalise, multiply all with all, `topk`), scikit-learn's is `NearestNeighbors(metric="cosine")`,
-  faiss's `IndexFlatIP`.
-
-Cornac and faiss install beside this package with the extra `benchmark`. RecBole's requirements conflict with
-`constraints.txt`, so that it needs an environment of its own, whose Python `--recbole` names:
-
-    python -m venv recbole
-    recbole/bin/pip install -c constraints.txt torch
-    recbole/bin/pip install "numpy<2" "scipy<1.12" "pandas<2.3" pyyaml tqdm "colorlog==4.7.2" "colorama==0.4.4" \\
-        psutil tabulate texttable plotly scikit-learn tensorboard thop
-    recbole/bin/pip install --no-deps "recbole==1.2.1"
-"""
-
-RETRIEVAL = """
-## Recommendations out
-
-Files of recommendations, from the model to the finished file. {threads} threads, torch {torch}, {machine}, {date}:
-
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/retrieval.py
-"""
-
-SERVING = """
-The HTTP service on loopback, ten items for a random user a request; requests start at fixed times, and a latency counts
-from the time at which its request was due. The service and its load share {threads} cores, torch {torch}, {machine},
-{date}:
-
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/serving.py
-"""
-
-
-def markdown(rows: list[list[str]], header: list[str]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def with_facts(text: str, table: pd.DataFrame) -> str:
-    """The text, with what the first row says of its run."""
-    return text.format(**table.iloc[0][["threads", "torch", "machine", "date"]].to_dict())
-
 
 def accuracy() -> str:
     """One table for each data set."""
-    table = pd.read_csv(FOLDER / "results" / "accuracy.csv")
+    table = pd.read_csv(RESULTS / "accuracy.csv")
     text = HEAD
     for dataset, part in table.groupby("dataset", sort=False):
         rows = []
@@ -195,7 +113,7 @@ def accuracy() -> str:
 
 def shop() -> str:
     """FREEDOM against LightGCN on fresh shops."""
-    table = pd.read_csv(FOLDER / "results" / "shop.csv")
+    table = pd.read_csv(RESULTS / "shop.csv")
     models = ["Popularity", "LightGCN", "FREEDOM", "FREEDOM, shuffled features", "PlantedOracle"]
     rows = [
         [
@@ -208,77 +126,38 @@ def shop() -> str:
     return f"{SHOP}\n{markdown(rows, ['shop', *models, 'gain', 'shuffled'])}"
 
 
-def speed() -> str:
-    """The table of the last run."""
-    table = pd.read_csv(FOLDER / "results" / "speed.csv")
-    rows = [
-        [
-            row["what"],
-            f"{1000 * row['seconds']:.1f} ms" if row["seconds"] < 0.1 else f"{row['seconds']:.2f} s",
-            "" if pd.isna(row["times_faster_than_LGConv"]) else f"{row['times_faster_than_LGConv']:.1f}",
-            "" if pd.isna(row["times_raw_CSR"]) else f"{row['times_raw_CSR']:.2f}",
-        ]
-        for _, row in table.iterrows()
-    ]
-    header = ["what", "median", "times faster than PyG's LGConv", "time over raw CSR products"]
-    return f"{with_facts(SPEED, table)}\n{markdown(rows, header)}"
+def cold() -> str:
+    """Recall on items that training never saw."""
+    path = RESULTS / "cold_items.csv"
+    if not path.is_file():
+        return ""
+    rows = []
+    for _, row in pd.read_csv(path).iterrows():
+        new = [f"{row[f'new recall@20, {n}']:.3f} ({row[f'new, times random, {n}']:.1f})" for n in LINKS]
+        among = f"{row['among new recall@20, 0']:.3f} ({row['among new, times random, 0']:.1f})"
+        rows.append([row["model"], *new, among, *(f"{row[f'others recall@20, {n}']:.3f}" for n in LINKS)])
+    header = ["model", *(f"new, {n} links" for n in LINKS), "among new", *(f"others, {n} links" for n in LINKS)]
+    return f"{COLD}\n{markdown(rows, header)}"
 
 
-def devices() -> str:
-    """Loops and epochs on each device."""
-    text = ""
-    for path in sorted((FOLDER / "results").glob("device_*.csv")):
-        table = pd.read_csv(path)
-        loops = [
-            [
-                row["what"],
-                f"{1000 * row['seconds']:.1f} ms",
-                f"{row['bytes_per_second'] / 1e9:.1f} GB/s",
-                f"{row['share_of_copies']:.2f}",
-                f"{row['operations_per_second'] / 1e9:.1f} GFLOP/s",
-                f"{row['share_of_products']:.2f}",
-            ]
-            for _, row in table[table["share_of_copies"].notna()].iterrows()
-        ]
-        rates = table[table["seconds"].isna() & table["mode"].isna()]
-        copied, multiplied = rates["bytes_per_second"].max() / 1e9, rates["operations_per_second"].max() / 1e9
-        loops.insert(0, ["the device", "", f"{copied:.1f} GB/s", "1", f"{multiplied:.1f} GFLOP/s", "1"])
-        header = ["loop", "median", "moved", "share of copies", "computed", "share of products"]
-        text += f"{with_facts(DEVICE, table)}\n{markdown(loops, header)}\n"
-        epochs = [
-            [
-                row["what"].removeprefix("epoch: "),
-                row["mode"],
-                *([""] * 3 if pd.isna(row["seconds"]) else [f"{row[name]:.3f} s" for name in SPREAD]),
-                "" if pd.isna(row["note"]) else row["note"],
-            ]
-            for _, row in table[table["mode"].notna()].iterrows()
-        ]
-        text += markdown(epochs, ["epoch", "mode", "median", "least", "most", ""])
-    return text
-
-
-def models() -> str:
-    """Epochs of the baselines on graphs."""
-    table = pd.read_csv(FOLDER / "results" / "models_speed.csv")
-    rows = [
-        [
-            row["model"],
-            f"{row['epoch_seconds']:.1f} s",
-            f"{row['before_seconds']:.2f} s",
-            f"{1000 * row['seconds']:.0f} ms",
-            f"{1000 * row['cpu_seconds']:.0f} ms",
-            f"{row['peak_gib']:.2f} GiB",
-        ]
-        for _, row in table.iterrows()
-    ]
-    header = ["model", "epoch", "before the first batch", "step", "CPU", "peak memory"]
-    return f"{with_facts(MODELS, table)}\n{markdown(rows, header)}"
+def missing() -> str:
+    """What is left where items lack modalities."""
+    path = RESULTS / "missing_modality.csv"
+    if not path.is_file():
+        return ""
+    table = pd.read_csv(path)
+    rates = sorted(table["rate"].unique())
+    rows = []
+    for (model, imputed), part in table.groupby(["model", "imputed"], sort=False):
+        found = part.set_index("rate")
+        cells = [f"{found.loc[rate, 'recall@20']:.4f} ± {found.loc[rate, 'se']:.4f}" for rate in rates]
+        rows.append([model, "masked" if imputed == "none" else f"imputed, {imputed}", *cells])
+    return f"{MISSING}\n{markdown(rows, ['model', 'missing features', *(f'{rate:.0%} missing' for rate in rates)])}"
 
 
 def sea() -> str:
     """SEA's step, its gain on the shops and what its parts hold."""
-    step = pd.read_csv(FOLDER / "results" / "sea_speed.csv")
+    step = pd.read_csv(RESULTS / "sea_speed.csv")
     rows = [
         [
             row["variant"],
@@ -296,13 +175,13 @@ def sea() -> str:
 
 def sea_shop() -> str:
     """Gains by shop, then probes."""
-    table = pd.read_csv(FOLDER / "results" / "sea_shop.csv")
+    table = pd.read_csv(RESULTS / "sea_shop.csv")
     columns = [name for name in table.columns if name != "shop"]
     gains = markdown(
         [[str(row["shop"]), *(f"{row[name]:.4f}" for name in columns)] for _, row in table.iterrows()],
         ["shop", *columns],
     )
-    probes = pd.read_csv(FOLDER / "results" / "sea_probes.csv")
+    probes = pd.read_csv(RESULTS / "sea_probes.csv")
     probes = probes[probes["view"] == "head"]
     wide = probes.pivot_table(
         index=["variant", "model", "modality", "attribute"], columns="part", values="accuracy"
@@ -319,96 +198,11 @@ def sea_shop() -> str:
     return f"{gains}{SEA_PROBES}\n{markdown(rows, header)}"
 
 
-def drepmrec() -> str:
-    """DRepMRec's step by how its targets are found."""
-    table = pd.read_csv(FOLDER / "results" / "drepmrec_speed.csv")
-    rows = [
-        [
-            row["variant"],
-            f"{row['seconds']:.2f} s",
-            f"{row['cpu_seconds']:.2f} s",
-            f"{row['sum_seconds']:.1f} s",
-            f"{row['peak_gib']:.2f} GiB",
-            f"{row['error']:.3f}",
-        ]
-        for _, row in table.iterrows()
-    ]
-    header = ["targets", "wall", "CPU", "epoch", "peak memory", "error"]
-    return f"{with_facts(DREPMREC, table)}\n{markdown(rows, header)}"
-
-
-def mmil() -> str:
-    """MMIL's step and memory by the number of intents."""
-    table = pd.read_csv(FOLDER / "results" / "mmil_speed.csv")
-    rows = [
-        [
-            row["variant"],
-            f"{row['seconds']:.2f} s",
-            f"{row['cpu_seconds']:.2f} s",
-            f"{row['sum_seconds']:.1f} s",
-            f"{row['peak_gib']:.2f} GiB",
-        ]
-        for _, row in table.iterrows()
-    ]
-    return f"{with_facts(MMIL, table)}\n{markdown(rows, ['', 'wall', 'CPU', 'epoch', 'peak memory'])}"
-
-
-def peers() -> str:
-    """Other libraries beside this package."""
-    table = pd.read_csv(FOLDER / "results" / "peers.csv", dtype={"version": str})
-    rows = [
-        [
-            row["what"],
-            " ".join(row[["peer", "version"]].dropna()),
-            f"{row['seconds']:.2f} s",
-            f"{row['times_ours']:.1f}",
-            "" if pd.isna(row["peak_gib"]) else f"{row['peak_gib']:.2f} GiB",
-            "" if pd.isna(row["memory_times_ours"]) else f"{row['memory_times_ours']:.1f}",
-        ]
-        for _, row in table.iterrows()
-    ]
-    header = ["what", "library", "median", "times ours", "peak memory", "times ours"]
-    return f"{with_facts(PEERS, table)}\n{markdown(rows, header)}"
-
-
-def retrieval() -> str:
-    """Files of recommendations, and the service."""
-    files = pd.read_csv(FOLDER / "results" / "retrieval.csv")
-    rows = [
-        [
-            f"{row['users']:,}",
-            f"{row['items']:,}",
-            f"{row['k']}",
-            row["format"],
-            f"{row['seconds']:.0f} s",
-            f"{row['users_per_second']:,.0f}",
-            f"{row['file_gib']:.2f} GiB",
-            f"{row['peak_gib']:.1f} GiB",
-        ]
-        for _, row in files.iterrows()
-    ]
-    header = ["users", "items", "items each", "format", "wall", "users a second", "file", "peak memory"]
-    text = with_facts(RETRIEVAL, files)
-    text += f"\n{markdown(rows, header)}"
-    table = pd.read_csv(FOLDER / "results" / "serving.csv")
-    text += with_facts(SERVING, table)
-    rows = [
-        [
-            f"{row['items']:,}",
-            f"{row['rate']:.0f}",
-            f"{row['answered_per_second']:.1f}",
-            f"{row['failed']}",
-            *(f"{row[f'{name}_ms']:.1f} ms" for name in ("p50", "p90", "p99", "max")),
-        ]
-        for _, row in table.iterrows()
-    ]
-    header = ["items", "requests a second", "answered a second", "failed", "p50", "p90", "p99", "longest"]
-    return f"{text}\n{markdown(rows, header)}"
-
-
 def page() -> str:
     """docs/benchmarks.md."""
-    return accuracy() + shop() + speed() + devices() + models() + peers() + sea() + drepmrec() + mmil() + retrieval()
+    speed = [report_speed.speed, report_speed.devices, report_speed.models, report_speed.peers]
+    last = [report_speed.drepmrec, report_speed.mmil, report_speed.retrieval]
+    return "".join(section() for section in (accuracy, shop, cold, missing, *speed, sea, *last))
 
 
 def main() -> None:
