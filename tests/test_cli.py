@@ -549,7 +549,7 @@ BAD = [
     ("train {data} --model", "argument --model: expected one argument"),
     ("train --model.help FREDOM", "unknown model 'FREDOM'; did you mean 'FREEDOM'?"),
     ("train --model BPRMF --dataset AtributeShop", "unknown dataset 'AtributeShop'; did you mean 'AttributeShop'?"),
-    ("train --model BPRMF --dataset FREEDOM", "unknown dataset 'FREEDOM'; known are AttributeShop, MMRecDataset"),
+    ("train --model BPRMF --dataset FREEDOM", "unknown dataset 'FREEDOM'; known are AmazonReviews, AttributeShop, "),
     ("train --model BPRMF --dataset ''", "unknown dataset ''"),
     ("datasets {data} --split RandmSplit", "unknown split 'RandmSplit'; did you mean 'RandomSplit'?"),
     ("compare {data} --models FREDOM", "unknown model 'FREDOM'; did you mean 'FREEDOM'?"),
