@@ -29,8 +29,7 @@ def module(name: str) -> ModuleType:
     return loaded
 
 
-papers = module("papers")
-report = module("report")
+papers, _, _, report = (module(name) for name in ("papers", "report_tables", "report_speed", "report"))
 EXPERIMENTS = {one.name: one for one in papers.load()}
 SPECS: dict[str, Any] = yaml.safe_load((BENCHMARKS / "accuracy.yaml").read_text())
 

@@ -23,7 +23,7 @@ FACTS = {"threads": 2, "torch": "2.13.0", "machine": "x86_64", "date": "2026-01-
 @pytest.fixture(scope="module")
 def modules() -> Iterator[SimpleNamespace]:
     """The scripts, which import each other by name."""
-    names = ["measure", "peers", "peers_data", "peers_knn", "peers_lightgcn", "peers_vbpr", "report"]
+    names = ["measure", "peers", "peers_data", "peers_knn", "peers_lightgcn", "peers_vbpr", "report_speed"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [*sys.path, str(BENCHMARKS)])
         yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
@@ -174,11 +174,10 @@ def test_the_page_shows_versions_and_memory(
 ) -> None:
     row = {"peer": "Cornac", "version": "3.0", "what": "VBPR: epoch", "seconds": 5.0, "times_ours": 2.5}
     row |= {"peak_gib": memory[0], "memory_times_ours": memory[1]}
-    (tmp_path / "results").mkdir()
     ours = row | {"peer": "ours", "version": None}
-    pd.DataFrame([ours | FACTS, row | FACTS]).to_csv(tmp_path / "results" / "peers.csv", index=False)
-    monkeypatch.setattr(modules.report, "FOLDER", tmp_path)
-    page = modules.report.peers()
+    pd.DataFrame([ours | FACTS, row | FACTS]).to_csv(tmp_path / "peers.csv", index=False)
+    monkeypatch.setattr(modules.report_speed, "RESULTS", tmp_path)
+    page = modules.report_speed.peers()
     assert f"| VBPR: epoch | Cornac 3.0 | 5.00 s | 2.5 {cells}" in page
     assert f"| VBPR: epoch | ours | 5.00 s | 2.5 {cells}" in page
     assert "2 threads, torch 2.13.0, x86_64, 2026-01-01" in page
