@@ -1,4 +1,4 @@
-# make demo | test | lint | docs | accel | test-oldest | audit | clean; needs Python 3.10 or later and nothing else.
+# make demo | test | test-slow | lint | docs | accel | test-oldest | audit | clean; needs Python 3.10 or later and nothing else.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -15,13 +15,17 @@ OLDEST := .venv-oldest
 OLDEST_PYTHON ?= python3.10
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint docs accel test-oldest audit clean
+.PHONY: demo test test-slow lint docs accel test-oldest audit clean
 
 demo: $(VENV)/.core
 	$(PY) examples/demo.py $(DEMO_ARGS)
 
 test: $(VENV)/.test
 	$(PY) $(PYTEST)
+
+# What trains for long, or on several processes, or is killed and goes on.
+test-slow: $(VENV)/.test
+	$(PY) $(PYTEST) -m slow
 
 lint: $(VENV)/.test
 	$(PY) -m ruff check .
