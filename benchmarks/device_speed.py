@@ -34,7 +34,7 @@ from pyg_mmrec.loader import TripletLoader
 from pyg_mmrec.models import FREEDOM, SEA, LightGCN, Recommender
 from pyg_mmrec.transforms import ModalKNNGraph
 from pyg_mmrec.typing import INTERACTS, Triplets
-from pyg_mmrec.utils import interaction_operator, knn, with_operators
+from pyg_mmrec.utils import interaction_operator, keep_freed_memory, knn, with_operators
 
 MODES = ("eager", "bf16", "compiled", "graph")
 SIDE = 4096
@@ -230,6 +230,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    keep_freed_memory()  # as the trainer does
     device = torch.device(args.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("there is no CUDA device: leave out --device")

@@ -28,7 +28,14 @@ from pyg_mmrec.models import BPRMF, FREEDOM, VBPR, LightGCN, Recommender
 from pyg_mmrec.nn.conv import LightGCNConv
 from pyg_mmrec.transforms import ModalKNNGraph
 from pyg_mmrec.typing import INTERACTS
-from pyg_mmrec.utils import SparseOperator, interaction_operator, normalized_weight, seen_items, with_operators
+from pyg_mmrec.utils import (
+    SparseOperator,
+    interaction_operator,
+    keep_freed_memory,
+    normalized_weight,
+    seen_items,
+    with_operators,
+)
 from pyg_mmrec.utils.knn import knn
 
 NUM_USERS, NUM_ITEMS, NUM_TRAIN, NUM_HELD_OUT, CHANNELS = 19_445, 7_050, 118_551, 20_559, 64
@@ -118,7 +125,8 @@ def _custom_op(operator: SparseOperator) -> Callable[[Tensor, Tensor], tuple[Ten
 
 
 def epoch(model: Recommender, data: HeteroData, repeats: int, batch_size: int = 2048) -> float:
-    """One training epoch: resampling, negatives, and a step of Adam for each batch."""
+    """One training epoch: resampling, negatives, and a step of Adam for each batch, memory kept as the trainer does."""
+    keep_freed_memory()
     loader = TripletLoader(data, batch_size)
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
 

@@ -20,12 +20,14 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models import Recommender
 from pyg_mmrec.typing import Histories, Triplets
+from pyg_mmrec.utils import keep_freed_memory
 
 WARM_UP = 2
 
 
 def time_steps(model: Recommender, data: HeteroData, batches: Iterable[Triplets | Histories]) -> dict[str, float]:
     """Median wall and CPU seconds of a step, the steps' sum without the first two, and this process's peak memory."""
+    keep_freed_memory()  # as the trainer does
     auxiliary = list(model.auxiliary_parameters())
     inner = {id(parameter) for parameter in auxiliary}
     main = [parameter for parameter in model.parameters() if id(parameter) not in inner]

@@ -65,7 +65,7 @@ def _write(
 ) -> None:
     """Writes recommendations to a file, or as CSV to standard output, a pipe or a device."""
     path = Path(output)
-    if output and (not is_stream(path)):
+    if output and not is_stream(path):
         write_recommendations(retriever, path, user, k, exclude_seen, names=names)
         return
     tables = recommendation_tables(retriever, user, k, exclude_seen, names)

@@ -15,26 +15,10 @@ from typing import Any
 import torch
 
 from pyg_mmrec.utils.files import one_line, unreadable, write_json
+from pyg_mmrec.utils.hashing import file_digest
 
-_BLOCK = 2**20
 #: Nanoseconds after which a change of a file is sure to change its time.
 _SETTLED = 2 * 10**9
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of the bytes of a file, read in blocks.
-
-    Raises:
-        ValueError: If the file cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    return digest.hexdigest()
 
 
 def content_hash(files: Mapping[str, Path], digest: Callable[[Path], str] = file_digest) -> str:

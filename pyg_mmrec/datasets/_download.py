@@ -14,8 +14,8 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
-from pyg_mmrec.datasets._cache import file_digest
 from pyg_mmrec.utils.files import one_line
+from pyg_mmrec.utils.hashing import file_digest
 
 _BLOCK = 2**20
 _TIMEOUT = 60.0

@@ -10,15 +10,9 @@ from typing import Any, NamedTuple
 
 from torch_geometric.data import HeteroData, InMemoryDataset
 
-from pyg_mmrec.datasets._cache import (
-    cache_folder,
-    content_hash,
-    file_digest,
-    load_cache,
-    options_hash,
-    save_cache,
-)
+from pyg_mmrec.datasets._cache import cache_folder, content_hash, load_cache, options_hash, save_cache
 from pyg_mmrec.utils.checks import check_flag, check_function, check_path
+from pyg_mmrec.utils.hashing import file_digest
 
 
 class Content(NamedTuple):

@@ -94,15 +94,15 @@ class TableDataset(FolderDataset):
         check_path(**{name: path for name, path in paths.items() if path is not None or name == "interactions"})
         encoders = make_encoders(text_encoder, image_encoder)
         options = TableOptions(
-            check_columns(columns),
-            features,
-            attributes,
-            image_size,
-            image_root,
-            words,
-            min_rating,
-            min_interactions,
-            encoders,
+            columns=check_columns(columns),
+            features=features,
+            attributes=attributes,
+            image_size=image_size,
+            image_root=image_root,
+            words=words,
+            min_rating=min_rating,
+            min_interactions=min_interactions,
+            encoders=encoders,
         )
         options.check(items is not None)
         check_int(1, chunk_size=chunk_size)

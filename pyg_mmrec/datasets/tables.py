@@ -117,8 +117,17 @@ def from_tables(
         >>> ids.of('item', [1]), ids.nodes('user', ['bob'])
         ([501], tensor([1]))
     """
-    said = (check_columns(columns), features, attributes, image_size, image_root, words, min_rating, min_interactions)
-    options = TableOptions(*said, make_encoders(text_encoder, image_encoder))
+    options = TableOptions(
+        columns=check_columns(columns),
+        features=features,
+        attributes=attributes,
+        image_size=image_size,
+        image_root=image_root,
+        words=words,
+        min_rating=min_rating,
+        min_interactions=min_interactions,
+        encoders=make_encoders(text_encoder, image_encoder),
+    )
     options.check(items is not None)
     check_int(1, chunk_size=chunk_size)
     if ids is not None and not isinstance(ids, Ids):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from pyg_mmrec.utils.files import unreadable
+from pyg_mmrec.utils.hashing import file_digest
 
 
 def find_device(name: str | None) -> torch.device:
@@ -42,24 +42,8 @@ def folder_hash(folder: Path) -> str:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder)
         if not any(part.startswith(".") for part in name.parts):
-            total.update(f"{name.as_posix()}\n{file_hash(path).hex()}\n".encode())
+            total.update(f"{name.as_posix()}\n{file_digest(path)}\n".encode())
     return total.hexdigest()
-
-
-def file_hash(path: Path) -> bytes:
-    """SHA-256 of a file, read in blocks.
-
-    Raises:
-        ValueError: If it cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    return digest.digest()
 
 
 def weights_hash(model: torch.nn.Module) -> str:

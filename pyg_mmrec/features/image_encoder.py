@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pyg_mmrec.features._models import file_hash
 from pyg_mmrec.features.encoder import Encoder
 from pyg_mmrec.features.libraries import import_library
+from pyg_mmrec.utils.hashing import file_digest
 
 
 class _Network(NamedTuple):
@@ -88,7 +88,7 @@ class ImageEncoder(Encoder):
         if not content.strip():
             return None
         try:
-            return file_hash(Path(content))
+            return bytes.fromhex(file_digest(Path(content)))
         except ValueError:
             return None
 

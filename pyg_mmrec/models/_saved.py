@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ import safetensors.torch
 import torch
 
 from pyg_mmrec.utils.files import write_atomically, write_json
+from pyg_mmrec.utils.hashing import file_digest
 
 Module = TypeVar("Module", bound=torch.nn.Module)
 
@@ -28,15 +28,7 @@ def write(folder: Path, model: torch.nn.Module, init_args: Mapping[str, Any]) ->
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     write_atomically(folder / WEIGHTS, lambda path: safetensors.torch.save_file(state, path))
     content = {"format": FORMAT, "model": type(model).__name__, "init_args": init_args}
-    write_json(folder / CONFIG, {**content, "weights_sha256": _file_hash(folder / WEIGHTS)})
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while part := file.read(2**20):
-            digest.update(part)
-    return digest.hexdigest()
+    write_json(folder / CONFIG, {**content, "weights_sha256": file_digest(folder / WEIGHTS)})
 
 
 def describe(folder: Path) -> tuple[str, dict[str, Any]]:
@@ -103,7 +95,7 @@ def build(model_class: type[Module], init_args: Mapping[str, Any], folder: Path)
 def _check_hash(folder: Path) -> None:
     """Refuses weights that are not those which were saved with the configuration; one without a hash is taken."""
     written = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("weights_sha256")
-    if written is not None and written != _file_hash(folder / WEIGHTS):
+    if written is not None and written != file_digest(folder / WEIGHTS):
         raise ValueError(
             f"the weights in '{folder}' are not those that its {CONFIG} was saved with: {WEIGHTS} was changed or "
             f"replaced; copy the whole folder anew"

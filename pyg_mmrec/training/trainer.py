@@ -17,6 +17,7 @@ from pyg_mmrec.evaluation import BaseEvaluator, Evaluator
 from pyg_mmrec.training.lazy_adam import sparse_gradients
 from pyg_mmrec.training.run import TrainResult, TrainRun
 from pyg_mmrec.training.run_folder import RunFolder
+from pyg_mmrec.utils import keep_freed_memory
 from pyg_mmrec.utils.checks import (
     check_batch_size,
     check_flag,
@@ -166,6 +167,8 @@ class Trainer:
             OSError: If a file cannot be written, such as on a full disk; what was there before is kept.
             KeyboardInterrupt: On Ctrl-C, after the step under way, with a checkpoint written.
         """
+        if self.fabric.device.type == "cpu":
+            keep_freed_memory()
         sparse = sparse_gradients(model, self.neighbors is not None and self.optimizer is None)
         held = RunFolder(self.run_dir).in_use() if self.run_dir and self.fabric.is_global_zero else nullcontext()
         with held, sparse:

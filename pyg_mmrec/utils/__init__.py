@@ -13,6 +13,7 @@ from pyg_mmrec.utils.hetero import (
 )
 from pyg_mmrec.utils.ids import Ids
 from pyg_mmrec.utils.knn import knn, usable_rows
+from pyg_mmrec.utils.memory import keep_freed_memory
 from pyg_mmrec.utils.negatives import NegativeSampler
 from pyg_mmrec.utils.operators import (
     cooccurrence_operator,
@@ -45,6 +46,7 @@ __all__ = [
     "interaction_operators",
     "interactions",
     "item_features",
+    "keep_freed_memory",
     "kept_entries",
     "knn",
     "layer_mean",

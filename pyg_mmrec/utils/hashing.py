@@ -1,10 +1,15 @@
-"""Hashes of tensors."""
+"""Hashes of tensors and of files."""
 
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 from torch import Tensor
+
+from pyg_mmrec.utils.files import unreadable
+
+_BLOCK = 2**20
 
 
 def tensor_hash(*tensors: Tensor | None) -> str:
@@ -15,3 +20,19 @@ def tensor_hash(*tensors: Tensor | None) -> str:
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
         digest.update(b"|")
     return digest.hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of the bytes of a file, read in blocks.
+
+    Raises:
+        ValueError: If the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return digest.hexdigest()

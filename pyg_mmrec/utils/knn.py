@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations_with_replacement
 from typing import Literal
 
 import torch
@@ -12,6 +13,8 @@ from pyg_mmrec.utils.checks import check_choice, check_flag, check_int
 
 #: Similarities held at a time when no block size is given (64 MiB).
 _BLOCK_ELEMENTS = 2**24
+#: Channels from which on a product costs more than the selections, so that it is taken once for both of its rows.
+_WIDE = 1024
 
 
 def usable_rows(x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -47,7 +50,8 @@ def knn(
     The search is exact unless ``precision`` or ``projection`` say otherwise: then 4 k candidates are found in rounded
     or projected features, and the best k of them by their exact similarities. Rows that are zero, not finite or masked
     out have no neighbours and are nobody's neighbour. Beside the result, memory holds one normalised copy of ``x``,
-    the rounded or projected one if there is any, and one block of similarities.
+    the rounded or projected one if there is any, and one block of similarities. Wide features are multiplied once for
+    each pair of rows.
 
     With ``'torch'``, equal similarities fall to the lower index, whatever the block size; rounding may still set
     apart, in the last bit, similarities that are equal on paper. With ``'faiss'`` the order among equals is open.
@@ -139,7 +143,12 @@ def _unit_rows(x: Tensor) -> Tensor:
 
 
 def _search_torch(unit: Tensor, k: int, block_size: int | None) -> tuple[Tensor, Tensor]:
-    """The k best other rows of each row, by matrix products of blocks of rows with all rows."""
+    """The k best other rows of each row."""
+    return (_search_wide if unit.size(1) >= _WIDE else _search_narrow)(unit, k, block_size)
+
+
+def _search_narrow(unit: Tensor, k: int, block_size: int | None) -> tuple[Tensor, Tensor]:
+    """By products of blocks of rows with all rows, and one selection for each row."""
     num_rows = unit.size(0)
     width = math.isqrt(num_rows // k)  # balances the two selections of _top
     num_columns = -(-num_rows // width) * width
@@ -150,14 +159,50 @@ def _search_torch(unit: Tensor, k: int, block_size: int | None) -> tuple[Tensor,
     for start in range(0, num_rows, block_size):
         query = unit[start : start + block_size]
         block = buffer[: query.size(0)]
-        if unit.dtype == block.dtype:
-            torch.mm(query, unit.t(), out=block[:, :num_rows])
-        else:
-            block[:, :num_rows] = query @ unit.t()
+        _multiply(query, unit, block[:, :num_rows])
         block[:, start:].fill_diagonal_(-torch.inf)
         rows = slice(start, start + block_size)
         index[rows], similarity[rows] = _top(block, k, width)
     return index, similarity
+
+
+def _search_wide(unit: Tensor, k: int, block_size: int | None) -> tuple[Tensor, Tensor]:
+    """By half as many products: of blocks with blocks, each read by its rows and by its columns."""
+    num_rows = unit.size(0)
+    most = math.isqrt(_BLOCK_ELEMENTS)
+    size = min(block_size or min(max(num_rows // 6, 256), most), num_rows)
+    width = max(math.isqrt(size // k), 1)
+    side = -(-size // width) * width
+    tile = unit.new_empty(side, side, dtype=torch.float32)
+    index = torch.zeros(num_rows, k, dtype=torch.long, device=unit.device)
+    similarity = torch.full((num_rows, k), -torch.inf, device=unit.device)
+
+    def select(start: int, first: int, scores: Tensor) -> None:
+        """Keeps the k best of what was found for rows from ``start`` on and of columns from ``first`` on."""
+        rows = slice(start, start + scores.size(0))
+        place, value = _top(scores, k, width)
+        value, order = torch.cat([similarity[rows], value], dim=1).sort(dim=1, descending=True, stable=True)
+        index[rows] = torch.cat([index[rows], place + first], dim=1).gather(1, order[:, :k])
+        similarity[rows] = value[:, :k]
+
+    for start, first in combinations_with_replacement(range(0, num_rows, size), 2):  # a row's columns come in order
+        rows, columns = unit[start : start + size], unit[first : first + size]
+        tile.fill_(-torch.inf)
+        _multiply(rows, columns, tile[: rows.size(0), : columns.size(0)])
+        if start == first:
+            tile.fill_diagonal_(-torch.inf)
+        else:
+            select(first, start, tile.t()[: columns.size(0)])
+        select(start, first, tile[: rows.size(0)])
+    return index, similarity
+
+
+def _multiply(rows: Tensor, columns: Tensor, out: Tensor) -> None:
+    """Writes the products of rows with rows, in single precision."""
+    if rows.dtype == out.dtype:
+        torch.mm(rows, columns.t(), out=out)
+    else:
+        out.copy_(rows @ columns.t())
 
 
 def _search_reduced(

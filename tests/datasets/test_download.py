@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from pyg_mmrec.datasets import _download
-from pyg_mmrec.datasets._cache import KeptDigests, file_digest
+from pyg_mmrec.datasets._cache import KeptDigests
 from pyg_mmrec.datasets._download import check_url, download
+from pyg_mmrec.utils.hashing import file_digest
 from tests.datasets.file_server import Server
 
 CONTENT = bytes(range(256)) * 1000

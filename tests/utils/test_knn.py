@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,11 @@ from torch import Tensor
 from pyg_mmrec.utils.knn import knn, usable_rows
 
 Array = npt.NDArray[np.float64]
+
+
+def wide_from(channels: int) -> Any:
+    """Within it, features of so many channels count as wide."""
+    return mock.patch.object(sys.modules["pyg_mmrec.utils.knn"], "_WIDE", channels)
 
 
 def brute_cosines(x: Tensor, usable: list[bool]) -> Array:
@@ -64,22 +70,36 @@ def test_equals_brute_force(data: st.DataObject) -> None:
     mask = torch.tensor([kind != "masked" for kind in kinds])
     usable = [kind == "good" for kind in kinds]
     block_size = data.draw(st.sampled_from([None, 1, 3, 100]))
-    check_against_brute(x, k, usable, data.draw(st.booleans()), mask=mask, block_size=block_size)
+    with wide_from(data.draw(st.sampled_from([1, 7]))):
+        check_against_brute(x, k, usable, data.draw(st.booleans()), mask=mask, block_size=block_size)
 
 
-def test_many_rows_and_few_neighbors() -> None:
+@pytest.mark.parametrize("wide", [1, 9])
+def test_many_rows_and_few_neighbors(wide: int) -> None:
     x = torch.randn(300, 8, generator=torch.Generator().manual_seed(0))
     for k in (1, 2, 10):
-        check_against_brute(x, k, [True] * 300, include_self=False, block_size=128)
+        with wide_from(wide):
+            check_against_brute(x, k, [True] * 300, include_self=False, block_size=128)
 
 
+def test_wide_features_find_the_same() -> None:
+    x = torch.randn(2500, 1024, generator=torch.Generator().manual_seed(0))
+    index, similarity = knn(x, 10)
+    with wide_from(1025):
+        expected = knn(x, 10)
+    assert torch.equal(index, expected[0])
+    torch.testing.assert_close(similarity, expected[1])
+
+
+@pytest.mark.parametrize("wide", [1, 5])
 @pytest.mark.parametrize("include_self", [True, False])
 @pytest.mark.parametrize("block_size", [None, 1, 7, 64, 500])
-def test_equal_similarities_fall_to_the_lower_index(include_self: bool, block_size: int | None) -> None:
+def test_equal_similarities_fall_to_the_lower_index(include_self: bool, block_size: int | None, wide: int) -> None:
     generator = torch.Generator().manual_seed(1)
     axis, scale = torch.randint(4, (97,), generator=generator), 2.0 ** torch.randint(-3, 4, (97,), generator=generator)
     x = torch.nn.functional.one_hot(axis, 4) * scale[:, None]  # all cosines are exactly 0 or 1
-    index, _ = knn(x, 40, include_self=include_self, block_size=block_size)
+    with wide_from(wide):
+        index, _ = knn(x, 40, include_self=include_self, block_size=block_size)
     for row in range(97):
         own = [row] if include_self else []
         rest = [j for j in range(97) if j != row]

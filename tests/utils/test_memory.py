@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from pyg_mmrec.utils import keep_freed_memory
+
+GLIBC = platform.libc_ver()[0] == "glibc"
+#: The pages that a process of its own faults in while it makes and frees eight tensors of 8 MB a hundred times.
+FAULTS = """
+import resource, torch
+from pyg_mmrec.utils import keep_freed_memory
+print(keep_freed_memory())
+def work(times):
+    for _ in range(times):
+        parts = [torch.zeros(2**21) for _ in range(8)]
+work(10)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+work(100)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def in_own_process(**variables: str) -> tuple[bool, int]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS], env={**kept, **variables}, check=True, capture_output=True, text=True
+    )
+    taken, faults = done.stdout.split()
+    return taken == "True", int(faults)
+
+
+@pytest.mark.skipif(not GLIBC, reason="another C library")
+def test_freed_memory_is_used_again() -> None:
+    taken, faults = in_own_process()
+    assert taken
+    assert faults < 10_000  # one for each page of each tensor would be 1,600,000
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"MALLOC_TRIM_THRESHOLD_": "131072"},
+        {"MALLOC_MMAP_THRESHOLD_": "131072"},
+        {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=131072"},
+    ],
+)
+def test_what_the_user_decided_stands(variables: dict[str, str]) -> None:
+    taken, _ = in_own_process(**variables)
+    assert not taken
+
+
+def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert not keep_freed_memory()
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    assert not keep_freed_memory()
