@@ -9,7 +9,6 @@ import pytest
 
 from pyg_mmrec.utils import keep_freed_memory
 
-GLIBC = platform.libc_ver()[0] == "glibc"
 #: The pages that a process of its own faults in while it makes and frees eight tensors of 8 MB a hundred times.
 FAULTS = """
 import resource, torch
@@ -25,43 +24,41 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def in_own_process(**variables: str) -> tuple[bool, int]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", FAULTS], env={**kept, **variables}, check=True, capture_output=True, text=True
-    )
-    taken, faults = done.stdout.split()
-    return taken == "True", int(faults)
+@pytest.fixture(autouse=True)
+def _undecided(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_"))]:
+        monkeypatch.delenv(name)
 
 
-@pytest.mark.skipif(not GLIBC, reason="another C library")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_freed_memory_is_used_again() -> None:
-    taken, faults = in_own_process()
-    assert taken
-    assert faults < 10_000  # one for each page of each tensor would be 1,600,000
+    done = subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True)
+    taken, faults = done.stdout.split()
+    assert taken == "True"
+    assert int(faults) < 10_000  # one for each page of each tensor would be 1,600,000
 
 
 @pytest.mark.parametrize(
-    "variables",
+    ("name", "value"),
     [
-        {"MALLOC_TRIM_THRESHOLD_": "131072"},
-        {"MALLOC_MMAP_THRESHOLD_": "131072"},
-        {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=131072"},
+        ("MALLOC_TRIM_THRESHOLD_", "131072"),
+        ("MALLOC_MMAP_THRESHOLD_", "131072"),
+        ("GLIBC_TUNABLES", "glibc.malloc.trim_threshold=131072"),
     ],
 )
-def test_what_the_user_decided_stands(variables: dict[str, str]) -> None:
-    taken, _ = in_own_process(**variables)
-    assert not taken
+def test_what_the_user_decided_stands(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr("ctypes.CDLL", lambda name: pytest.fail("is asked"))
+    assert not keep_freed_memory()
 
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr("ctypes.CDLL", lambda name: pytest.fail("is asked"))
     assert not keep_freed_memory()
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_"))]:
-        monkeypatch.delenv(name)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr("ctypes.CDLL", lambda name: object())
     assert not keep_freed_memory()
