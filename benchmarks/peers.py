@@ -40,13 +40,18 @@ SEARCHES = {
     "scikit-learn": peers_knn.sklearn,
     "faiss": peers_knn.faiss,
 }
+EPOCHS = {
+    "ours": peers_lightgcn.our_epoch,
+    "PyG": peers_lightgcn.pyg_epoch,
+    "RecBole": peers_lightgcn.recbole_epoch,
+}
+#: The comparison in which glibc keeps freed memory in every process, as this package's trainer has it, and how.
+KEPT = "LightGCN: epoch, memory kept by all"
+KEEP = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 #: Each comparison: what measures the seconds of each library, this package first.
 TASKS: dict[str, dict[str, Callable[[Workload], float]]] = {
-    "LightGCN: epoch": {
-        "ours": peers_lightgcn.our_epoch,
-        "PyG": peers_lightgcn.pyg_epoch,
-        "RecBole": peers_lightgcn.recbole_epoch,
-    },
+    "LightGCN: epoch": EPOCHS,
+    KEPT: EPOCHS,
     "LightGCN: evaluation": {"ours": peers_lightgcn.our_evaluation, "RecBole": peers_lightgcn.recbole_evaluation},
     "VBPR: epoch": {"ours": peers_vbpr.our_epoch, "Cornac": peers_vbpr.cornac_epoch},
     "VBPR: evaluation": {"ours": peers_vbpr.our_evaluation, "Cornac": peers_vbpr.cornac_evaluation},
@@ -81,8 +86,9 @@ def in_own_process(python: str, task: str, peer: str, work: Path, threads: int) 
     """What a process of a peer's environment prints last."""
     command = [python, str(Path(__file__).resolve()), "--task", task, "--peer", peer, "--work", str(work)]
     limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    kept = KEEP if task == KEPT else {}
     done = subprocess.run(  # in the folder of the data, since RecBole writes its logs where it runs
-        command, capture_output=True, text=True, env={**os.environ, **limits}, cwd=work.parent, check=False
+        command, capture_output=True, text=True, env={**os.environ, **limits, **kept}, cwd=work.parent, check=False
     )
     if done.returncode:
         raise SystemExit(f"{task}: {peer} failed with {done.returncode}:\n{done.stderr[-2000:]}")

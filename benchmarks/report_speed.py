@@ -6,6 +6,8 @@ import pandas as pd
 from report_tables import RESULTS, markdown, with_facts
 
 SPREAD = ["seconds", "least", "most"]
+SCALED = {"epoch_seconds": ".1f", "peak_gib": ".2f"}
+WAYS = {"growing": "batches that grow", "sampled": "sampled subgraphs"}
 
 SPEED = """
 ## Speed
@@ -33,6 +35,20 @@ searched anew) and 58 steps, with frozen features and default arguments. {thread
 {date}:
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/models_speed.py
+"""
+
+SCALING = """
+## Scaling
+
+An epoch of LightGCN on random graphs of ten interactions a user and fifty an item, or with one size changed at
+1,000,000 interactions: on the whole graph in batches that grow with it (`batch_size="auto"`), and on subgraphs of ten
+sampled neighbours in batches of 2048. An epoch is its number of batches times the median of ten steps. {threads}
+threads, torch {torch}, {date}:
+
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/scaling.py --threads 2
+
+Over the interactions, {fits}. Subgraphs cost more the fewer of their nodes coincide, until a graph is so large that
+nearly none do.
 """
 
 DREPMREC = """
@@ -65,6 +81,8 @@ included. {threads} threads, torch {torch}, {machine}, {date}:
 
 - *LightGCN: epoch* is of 2 layers. PyG's `LightGCN` has no training loop of its own: it gets this package's batches, on
   `edge_index`. Cornac's is written on dgl, whose newest build in the package index is for torch 2.2.
+- *memory kept by all* is the same with glibc told, by variables of the environment, to keep freed memory in every
+  process; this package's trainer tells it so by itself (`keep_freed_memory`), the others hand it back after each step.
 - *LightGCN: evaluation* is Recall@20 and NDCG@20 of all users, with one held-out item each, ranked among all items but
   train items; PyG has none.
 - *VBPR: epoch* is with biases and features 4096 wide. Cornac adds the visual bias, a column, to the row of a batch's
@@ -167,6 +185,31 @@ def models() -> str:
     ]
     header = ["model", "epoch", "before the first batch", "step", "CPU", "peak memory"]
     return f"{with_facts(MODELS, table)}\n{markdown(rows, header)}"
+
+
+def scaling() -> str:
+    """Epochs as the graph grows."""
+    path = RESULTS / "scaling.csv"
+    if not path.is_file():
+        return ""
+    table = pd.read_csv(path)
+    sizes = ["interactions", "users", "items", "channels", "layers"]
+    wide = table.pivot(index=["curve", *sizes], columns="way", values=["epoch_seconds", "peak_gib"]).reset_index()
+    rows = [
+        [
+            str(row["curve", ""]),
+            *(f"{row[name, '']:,}" for name in sizes),
+            *(f"{row[what, way]:{form}}" for way in ("growing", "sampled") for what, form in SCALED.items()),
+        ]
+        for _, row in wide.sort_values(["curve", *sizes]).iterrows()
+    ]
+    header = ["curve", *sizes, "growing batches", "peak GiB", "sampled subgraphs", "peak GiB"]
+    fits = "; ".join(
+        f"R² of the linear fit is {row['r2']:.4f} for {WAYS[row['way']]}, {row['seconds_per_million']:.0f} s a million"
+        for _, row in pd.read_csv(RESULTS / "scaling_fit.csv").iterrows()
+    )
+    facts = table.iloc[0][["threads", "torch", "date"]].to_dict()
+    return f"{SCALING.format(**facts, fits=fits)}\n{markdown(rows, header)}"
 
 
 def drepmrec() -> str:

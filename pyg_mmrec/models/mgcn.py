@@ -117,27 +117,34 @@ class MGCN(Recommender):
 
     def forward(self, data: HeteroData) -> Representations:
         """The sums of both parts, and the parts: behaviour from the user-item view, modal from the item-item view."""
-        graph = interaction_operator(data)
-        behavior = UserItem(*self.conv(self.user_emb.weight, self.item_emb.weight, graph))
-        item_views = self._item_views(data)  # [num_items, M, channels]
-        user_views = (graph.t() @ item_views.flatten(1)).view(self.num_users, *item_views.shape[1:])
-        modal = UserItem(self._fuse(user_views, behavior.user), self._fuse(item_views, behavior.item))
+        behavior, views = self._views(data)
+        modal = UserItem(self._fuse(views.user, behavior.user), self._fuse(views.item, behavior.item))
         return Representations(behavior.user + modal.user, behavior.item + modal.item, behavior=behavior, modal=modal)
 
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
-        """BPR, the contrast of both parts and the L2 penalty."""
-        out = self(data)
+        """BPR, the contrast of both parts and the L2 penalty; views are fused for the users of the batch alone."""
+        behavior, views = self._views(data)
         layer0 = self.user_emb(batch.user), *self.item_emb(torch.stack([batch.pos_item, batch.neg_item]))
-        pairs = zip(out.behavior, out.modal, (batch.user.unique(), batch.pos_item.unique()), strict=True)
-        contrasts = [
-            info_nce(take_rows(behavior, index), take_rows(modal, index), self.temperature)
-            for behavior, modal, index in pairs
-        ]
+        distinct, place = batch.user.unique(return_inverse=True)
+        user, item = take_rows(behavior.user, distinct), behavior.item
+        modal_user, modal_item = self._fuse(take_rows(views.user, distinct), user), self._fuse(views.item, item)
+        positive = batch.pos_item.unique()
+        contrast = info_nce(user, modal_user, self.temperature)
+        contrast = contrast + info_nce(take_rows(item, positive), take_rows(modal_item, positive), self.temperature)
+        scores = triplet_scores(user + modal_user, item + modal_item, batch._replace(user=place))
         return {
-            "bpr": bpr_loss(*triplet_scores(out.user, out.item, batch)),
-            "contrast": self.contrast_weight * torch.stack(contrasts).sum(),
+            "bpr": bpr_loss(*scores),
+            "contrast": self.contrast_weight * contrast,
             "l2": self.l2_weight * embedding_l2(*layer0, form=self.l2_form),
         }
+
+    def _views(self, data: HeteroData) -> tuple[UserItem, UserItem]:
+        """Smoothed ID embeddings, and what each modality says of users and items, ``[num_nodes, M, channels]``."""
+        graph = interaction_operator(data)
+        behavior = UserItem(*self.conv(self.user_emb.weight, self.item_emb.weight, graph))
+        item = self._item_views(data)
+        user = (graph.t() @ item.flatten(1)).view(self.num_users, *item.shape[1:])
+        return behavior, UserItem(user, item)
 
     def _item_views(self, data: HeteroData) -> Tensor:
         """The purified ID embeddings of each modality, smoothed over its graph; items without it send nothing."""

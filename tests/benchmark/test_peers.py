@@ -116,6 +116,16 @@ def test_what_a_process_prints_last_is_its_row(modules: SimpleNamespace, tmp_pat
     assert modules.peers.in_own_process(python, "VBPR: epoch", "Cornac", tmp_path / "work.npz", 2) == row
 
 
+def test_memory_is_kept_by_all_in_one_comparison(modules: SimpleNamespace, tmp_path: Path) -> None:
+    number = "{\"seconds\": '${MALLOC_TRIM_THRESHOLD_:-0}'}"
+    python = fake_python(tmp_path / "python", f"echo '{number}'")
+    found = [
+        modules.peers.in_own_process(python, task, "PyG", tmp_path / "work.npz", 2)["seconds"]
+        for task in ("LightGCN: epoch", modules.peers.KEPT)
+    ]
+    assert found == [0, 2**31 - 1]
+
+
 def test_a_process_that_fails_is_named(modules: SimpleNamespace, tmp_path: Path) -> None:
     python = fake_python(tmp_path / "python", "echo no module >&2; exit 3")
     with pytest.raises(SystemExit, match=r"^VBPR: epoch: Cornac failed with 3:\nno module"):
