@@ -42,13 +42,11 @@ SCALING = """
 
 An epoch of LightGCN on random graphs of ten interactions a user and fifty an item, or with one size changed at
 1,000,000 interactions: on the whole graph in batches that grow with it (`batch_size="auto"`), and on subgraphs of ten
-sampled neighbours in batches of 2048. An epoch is its number of batches times the median of ten steps. {threads}
-threads, torch {torch}, {date}:
+sampled neighbours in batches of 2048. An epoch is its number of batches times the median of ten steps; the fits are
+linear in the interactions. Subgraphs cost more the fewer of their nodes coincide, until a graph is so large that nearly
+none do. {threads} threads, torch {torch}, {date}:
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/scaling.py --threads 2
-
-Over the interactions, {fits}. Subgraphs cost more the fewer of their nodes coincide, until a graph is so large that
-nearly none do.
 """
 
 DREPMREC = """
@@ -204,12 +202,12 @@ def scaling() -> str:
         for _, row in wide.sort_values(["curve", *sizes]).iterrows()
     ]
     header = ["curve", *sizes, "growing batches", "peak GiB", "sampled subgraphs", "peak GiB"]
-    fits = "; ".join(
-        f"R² of the linear fit is {row['r2']:.4f} for {WAYS[row['way']]}, {row['seconds_per_million']:.0f} s a million"
+    fits = [
+        [WAYS[row["way"]], f"{row['r2']:.4f}", f"{row['seconds_per_million']:.0f} s", f"{row['last_exponent']:.2f}"]
         for _, row in pd.read_csv(RESULTS / "scaling_fit.csv").iterrows()
-    )
-    facts = table.iloc[0][["threads", "torch", "date"]].to_dict()
-    return f"{SCALING.format(**facts, fits=fits)}\n{markdown(rows, header)}"
+    ]
+    fit = markdown(fits, ["way", "R² of the fit", "a million interactions", "exponent between the last two"])
+    return f"{with_facts(SCALING, table)}\n{fit}\n{markdown(rows, header)}"
 
 
 def drepmrec() -> str:
