@@ -22,6 +22,7 @@ from pyg_mmrec.cli.report import report, report_parser
 from pyg_mmrec.cli.serve import serve, serve_parser
 from pyg_mmrec.cli.setup import train_parser
 from pyg_mmrec.cli.train import train
+from pyg_mmrec.utils import keep_freed_memory
 
 #: Parser, function and help of each command.
 COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Parser, Namespace], None], str]] = {
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         commands.add_subcommand(name, parsers[name], help=summary)
     parsed = parser.parse_args(argv)
     name = parsed.subcommand
+    keep_freed_memory()
     try:
         COMMANDS[name][1](parsers[name], parsed[name])
     except KeyboardInterrupt:
