@@ -49,6 +49,16 @@ none do. {threads} threads, torch {torch}, {date}:
     OMP_WAIT_POLICY=PASSIVE python benchmarks/scaling.py --threads 2
 """
 
+NEIGHBORS = """
+## Graphs of users
+
+The ten nearest of 39,387 users by the mean features, 4096 wide, of seven items each (Amazon Clothing's sizes, random
+features around 500 centres), exactly or among candidates from rounded or projected features; `recall` is the share of
+the exact neighbours that is found. {threads} threads, torch {torch}, {machine}, {date}:
+
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/knn.py
+"""
+
 DREPMREC = """
 ## DRepMRec
 
@@ -208,6 +218,19 @@ def scaling() -> str:
     ]
     fit = markdown(fits, ["way", "R² of the fit", "a million interactions", "exponent between the last two"])
     return f"{with_facts(SCALING, table)}\n{fit}\n{markdown(rows, header)}"
+
+
+def neighbors() -> str:
+    """kNN graphs of many users."""
+    path = RESULTS / "knn.csv"
+    if not path.is_file():
+        return ""
+    table = pd.read_csv(path)
+    rows = [
+        [row["case"], f"{row['seconds']:.0f} s", f"{row['peak_gib']:.1f} GiB", f"{row['recall']:.3f}"]
+        for _, row in table.iterrows()
+    ]
+    return f"{with_facts(NEIGHBORS, table)}\n{markdown(rows, ['search', 'wall', 'peak memory', 'recall'])}"
 
 
 def drepmrec() -> str:
