@@ -221,7 +221,7 @@ def scaling() -> str:
 
 
 def neighbors() -> str:
-    """kNN graphs of many users."""
+    """Graphs of many users."""
     path = RESULTS / "knn.csv"
     if not path.is_file():
         return ""
