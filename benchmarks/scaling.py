@@ -1,6 +1,7 @@
 """How an epoch of LightGCN grows: with the interactions, users, items, width and layers.
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/scaling.py --threads 2
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/scaling.py --threads 2 --ways sampled --curves interactions --neighbors 5
 
 Two ways of training (docs/guide/large_graphs.md): ``growing``, the whole graph in batches that grow with it
 (``batch_size='auto'``, Adam), and ``sampled``, subgraphs of ten sampled neighbours in batches of 2048 (LazyAdam). The
@@ -98,9 +99,9 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def fits(table: pd.DataFrame) -> pd.DataFrame:
-    """How the epochs follow the interactions, for each way."""
+    """How the epochs follow the interactions, for each way and number of neighbours."""
     rows = []
-    for way, part in table[table["curve"] == "interactions"].groupby("way"):
+    for (way, neighbors), part in table[table["curve"] == "interactions"].groupby(["way", "neighbors"]):
         part = part.sort_values("interactions")
         if len(part) < 3:
             continue
@@ -109,7 +110,7 @@ def fits(table: pd.DataFrame) -> pd.DataFrame:
         r2 = 1 - ((y - slope * x - shift) ** 2).sum() / ((y - y.mean()) ** 2).sum()
         exponent = math.log(y[-1] / y[-2]) / math.log(x[-1] / x[-2])
         sizes = {"points": len(part), "from": int(x[0]), "to": int(x[-1])}
-        rows.append({"way": way, **sizes, "r2": r2, "last_exponent": exponent, "seconds_per_million": 1e6 * slope})
+        rows.append({"way": way, "neighbors": neighbors, **sizes, "r2": r2, "last_exponent": exponent, "seconds_per_million": 1e6 * slope})
     return pd.DataFrame(rows)
 
 
