@@ -215,10 +215,17 @@ def scaling() -> str:
     ]
     header = ["curve", *sizes, "growing batches", "peak GiB", "sampled subgraphs", "peak GiB"]
     fits = [
-        [WAYS[row["way"]], row["neighbors"], f"{row['r2']:.4f}", f"{row['seconds_per_million']:.0f} s", f"{row['last_exponent']:.2f}"]
+        [
+            WAYS[row["way"]],
+            row["neighbors"],
+            f"{row['r2']:.4f}",
+            f"{row['seconds_per_million']:.0f} s",
+            f"{row['last_exponent']:.2f}",
+        ]
         for _, row in pd.read_csv(RESULTS / "scaling_fit.csv", dtype={"neighbors": str}).iterrows()
     ]
-    fit = markdown(fits, ["way", "neighbours", "R² of the fit", "a million interactions", "exponent between the last two"])
+    header_of_fits = ["way", "neighbours", "R² of the fit", "a million interactions", "exponent between the last two"]
+    fit = markdown(fits, header_of_fits)
     return f"{with_facts(SCALING, table)}\n{fit}\n{markdown(rows, header)}"
 
 

@@ -4,10 +4,11 @@
     OMP_WAIT_POLICY=PASSIVE python benchmarks/scaling.py --threads 2 --ways sampled --curves interactions --neighbors 5
 
 Two ways of training (docs/guide/large_graphs.md): ``growing``, the whole graph in batches that grow with it
-(``batch_size='auto'``, Adam), and ``sampled``, subgraphs of ten sampled neighbours in batches of 2048 (LazyAdam). The
-graphs are random with a long-tailed popularity (graphs.py), ten interactions a user and fifty an item; the other curves
-change one size at ``--base`` interactions. Each point runs in a process of its own: an epoch is what comes before its
-first batch plus its number of batches times the median step of ``--steps``, after two that are left out.
+(``batch_size='auto'``, Adam), and ``sampled``, subgraphs of sampled neighbours, by default ten, in batches of 2048
+(LazyAdam). The graphs are random with a long-tailed popularity (graphs.py), ten interactions a user and fifty an item;
+the other curves change one size at ``--base`` interactions. Each point runs in a process of its own: an epoch is what
+comes before its first batch plus its number of batches times the median step of ``--steps``, after two that are left
+out.
 
 Writes ``results/scaling.csv``, a row a point, from which a stopped run goes on, and ``results/scaling_fit.csv``: of the
 epochs over the interactions, R² of the linear fit and the exponent of the power law between the last two points. One
@@ -109,8 +110,8 @@ def fits(table: pd.DataFrame) -> pd.DataFrame:
         slope, shift = np.polyfit(x, y, 1)
         r2 = 1 - ((y - slope * x - shift) ** 2).sum() / ((y - y.mean()) ** 2).sum()
         exponent = math.log(y[-1] / y[-2]) / math.log(x[-1] / x[-2])
-        sizes = {"points": len(part), "from": int(x[0]), "to": int(x[-1])}
-        rows.append({"way": way, "neighbors": neighbors, **sizes, "r2": r2, "last_exponent": exponent, "seconds_per_million": 1e6 * slope})
+        row = {"way": way, "neighbors": neighbors, "points": len(part), "from": int(x[0]), "to": int(x[-1])}
+        rows.append({**row, "r2": r2, "last_exponent": exponent, "seconds_per_million": 1e6 * slope})
     return pd.DataFrame(rows)
 
 
