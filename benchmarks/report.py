@@ -70,7 +70,8 @@ MISSING = """
 ## Missing modalities
 
 Test Recall@20 on three shops, ± the standard error over them, where that share of the items lacks the image, and as
-many, drawn apart, the text: masked, or imputed from what the same users have (`ImputeFeatures`).
+many, drawn apart, the text: masked, or imputed from what the same users have (`ImputeFeatures`). SEA aligns samples of
+512 items.
 
     python benchmarks/missing_modality.py
 """
