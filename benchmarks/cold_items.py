@@ -2,7 +2,7 @@
 
     python benchmarks/cold_items.py --shops 1 2 3 4 5
     python benchmarks/cold_items.py --dataset tiktok --root DATA --shops 1 2 3
-    python benchmarks/cold_items.py --dataset ml1m --root DATA --shops 1 2 3
+    python benchmarks/cold_items.py --dataset ml1m --root DATA --shops 1
 
 A fifth of the items (``ColdItemSplit``) and all that is known of them is kept from training and from the choice of the
 epoch, which is by validation on the other items. Then each model is extended by the new items

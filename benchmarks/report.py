@@ -62,7 +62,7 @@ COLD_ON = {
     ),
     "cold_items_ml1m": (
         "On 2,000 users of MovieLens-1M, with 128 principal components each of posters and of the words of titles and "
-        "plots, means over three draws: `python benchmarks/cold_items.py --dataset ml1m --root DATA --shops 1 2 3`"
+        "plots, one draw: `python benchmarks/cold_items.py --dataset ml1m --root DATA --shops 1`"
     ),
 }
 
