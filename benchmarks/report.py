@@ -32,7 +32,8 @@ graphs are those of the published features; the features themselves are spectral
 features (VBPR, FREEDOM with modal losses, SEA) are not comparable with published figures there. `SEA-none` is SEA
 without alignment and distancing; on `baby` SEA aligns among 2,048 items drawn for each batch, on `tiktok` among all.
 `VBPR-large-batches` and `FREEDOM-large-batches` are trained like `VBPR+SEA` and `FREEDOM+SEA`, to be compared with
-these, and `VBPR-bf16` and `FREEDOM-bf16` are the same in mixed precision.
+these, and `VBPR-bf16` and `FREEDOM-bf16` are the same in mixed precision. `LightGCN-large-batches` and
+`LightGCN-sampled`, with ten sampled neighbours, are the two ways of training on large graphs.
 """
 
 SHOP = """
