@@ -36,6 +36,23 @@ def test_another_tool_finds_the_same_values(
         assert by_user[name][int(value.query_id)] == pytest.approx(value.value, abs=1e-9)
 
 
+@pytest.mark.parametrize("model_class", [BPRMF, Popularity])
+def test_ranx_finds_the_same_values(
+    tiny_split: tuple[HeteroData, ...], tmp_path: Path, model_class: type[Recommender]
+) -> None:
+    ranx = pytest.importorskip("ranx")
+    test, names = tiny_split[2], ["recall@5", "ndcg@5", "precision@5", "mrr@5"]
+    torch.manual_seed(0)
+    model, evaluator = model_class.from_data(tiny_split[0]), Evaluator(names)
+    write_run(tmp_path / "run.txt", evaluator.rank(model, test), "ours")
+    write_qrels(tmp_path / "qrels.txt", test)
+    qrels = ranx.Qrels.from_file(str(tmp_path / "qrels.txt"), kind="trec")
+    run = ranx.Run.from_file(str(tmp_path / "run.txt"), kind="trec")
+    own = evaluator(model, test)
+    for name, value in ranx.evaluate(qrels, run, names).items():
+        assert own[name] == pytest.approx(float(value), abs=1e-9)
+
+
 def test_places_that_stay_empty_are_left_out(tmp_path: Path) -> None:
     lists = RankedLists(torch.tensor([3, 7]), torch.tensor([[5, 2], [4, -1]]), torch.zeros(2, 2))
     write_run(tmp_path / "run.txt", lists, "a")
