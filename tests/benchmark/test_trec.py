@@ -36,11 +36,12 @@ def test_another_tool_finds_the_same_values(
         assert by_user[name][int(value.query_id)] == pytest.approx(value.value, abs=1e-9)
 
 
+@pytest.mark.slow  # it compiles its metrics
 @pytest.mark.parametrize("model_class", [BPRMF, Popularity])
 def test_ranx_finds_the_same_values(
     tiny_split: tuple[HeteroData, ...], tmp_path: Path, model_class: type[Recommender]
 ) -> None:
-    ranx = pytest.importorskip("ranx")
+    ranx = pytest.importorskip("ranx")  # of Python 3.11 and later
     test, names = tiny_split[2], ["recall@5", "ndcg@5", "precision@5", "mrr@5"]
     torch.manual_seed(0)
     model, evaluator = model_class.from_data(tiny_split[0]), Evaluator(names)
