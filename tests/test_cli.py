@@ -432,6 +432,13 @@ def test_datasets_lists_them(command: Any) -> None:
     assert all(len(line.split()) > 5 for line in lines)
 
 
+def test_the_command_keeps_freed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr("pyg_mmrec.cli.commands.keep_freed_memory", lambda: calls.append(None))
+    main(["datasets"])
+    assert len(calls) == 1
+
+
 def test_datasets_describes_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["datasets", *write_dataset(tmp_path)])
     facts = dict(line.strip().split("  ", 1) for line in capsys.readouterr().out.splitlines())

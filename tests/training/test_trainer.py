@@ -225,6 +225,13 @@ def test_a_run_validated_every_other_epoch_resumes_exactly(tiny_split: Views, tm
     assert_same(expected, (resumed, trainer(**settings).fit(resumed, *tiny_split, resume=True)))
 
 
+def test_training_on_a_cpu_keeps_freed_memory(tiny_split: Views, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr("pyg_mmrec.training.trainer.keep_freed_memory", lambda: calls.append(None))
+    trainer(max_epochs=1).fit(build(BPRMF, tiny_split[0]), *tiny_split)
+    assert len(calls) == 1
+
+
 def test_training_ends_after_the_last_epoch(tiny_split: Views) -> None:
     evaluator = Scripted([0.3, 0.2, 0.1])
     result = trainer(max_epochs=3, evaluator=evaluator).fit(build(BPRMF, tiny_split[0]), *tiny_split[:2])
