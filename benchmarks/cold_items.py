@@ -84,7 +84,7 @@ def movies(root: str) -> HeteroData:
     data = dataset[0]
     item = data[ITEM]
     pixels = item.image.flatten(1).numpy() / 255
-    texts = [dataset.text(number) for number in range(data[ITEM].num_nodes)]
+    texts = [dataset.text(number) for number in range(item.num_nodes)]
     words = TfidfVectorizer(stop_words="english", sublinear_tf=True).fit_transform(texts)
     item.x_image = torch.from_numpy(PCA(MOVIE_CHANNELS, random_state=0).fit_transform(pixels)).float()
     item.x_text = torch.from_numpy(TruncatedSVD(MOVIE_CHANNELS, random_state=0).fit_transform(words)).float()
@@ -180,9 +180,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=FOLDER)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    shop = args.dataset == "shop"
-    trainer = {**(SHOP_TRAINER if shop else FILE_TRAINER), "max_epochs": args.max_epochs}
-    arguments = SHOP_ARGS if shop else FILE_ARGS
+    built_in = args.dataset == "shop"
+    trainer = {**(SHOP_TRAINER if built_in else FILE_TRAINER), "max_epochs": args.max_epochs}
+    arguments = SHOP_ARGS if built_in else FILE_ARGS
     candidates = [Candidate(model, arguments.get(model.__name__, {})) for model in MODELS]
     ledger, rows = Ledger(args.results / "cold_items_runs.csv", [*KEY, "trainer"]), []
     chosen = [candidate for candidate in candidates if candidate.name in args.models]

@@ -17,4 +17,4 @@ def markdown(rows: list[list[str]], header: list[str]) -> str:
 
 def with_facts(text: str, table: pd.DataFrame) -> str:
     """The text, with what the first row says of its run."""
-    return text.format(**table.iloc[0].reindex(["threads", "torch", "machine", "date"]).to_dict())
+    return text.format(**table.iloc[0].to_dict())

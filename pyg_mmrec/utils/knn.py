@@ -170,7 +170,7 @@ def _search_wide(unit: Tensor, k: int, block_size: int | None) -> tuple[Tensor, 
     """By half as many products: of blocks with blocks, each read by its rows and by its columns."""
     num_rows = unit.size(0)
     most = math.isqrt(_BLOCK_ELEMENTS)
-    size = min(block_size or min(max(num_rows // 6, 256), most), num_rows)
+    size = min(block_size or min(max(num_rows // 6, 256), most), num_rows)  # smaller ones select more than they save
     width = max(math.isqrt(size // k), 1)
     side = -(-size // width) * width
     tile = unit.new_empty(side, side, dtype=torch.float32)
