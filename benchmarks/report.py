@@ -219,7 +219,7 @@ def sea_shop() -> str:
 def page() -> str:
     """docs/benchmarks.md."""
     speed = [report_speed.speed, report_speed.devices, report_speed.models]
-    speed += [report_speed.scaling, report_speed.neighbors, report_speed.peers]
+    speed += [report_speed.scaling, report_speed.memory, report_speed.neighbors, report_speed.peers]
     last = [report_speed.drepmrec, report_speed.mmil, report_speed.retrieval]
     return "".join(section() for section in (accuracy, shop, cold, missing, *speed, sea, *last))
 

@@ -50,6 +50,15 @@ none do. {threads} threads, torch {torch}, {date}:
     OMP_WAIT_POLICY=PASSIVE python benchmarks/scaling.py --threads 2 --ways sampled --curves interactions --neighbors 5
 """
 
+MEMORY = """
+### Memory that is kept
+
+An epoch of LightGCN where glibc keeps freed memory for the next step (`keep_freed_memory`, which the trainer calls),
+and where glibc does as it does by default. {threads} threads, torch {torch}, {machine}, {date}:
+
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/memory.py
+"""
+
 NEIGHBORS = """
 ## Graphs of users
 
@@ -227,6 +236,26 @@ def scaling() -> str:
     header_of_fits = ["way", "neighbours", "R² of the fit", "a million interactions", "exponent between the last two"]
     fit = markdown(fits, header_of_fits)
     return f"{with_facts(SCALING, table)}\n{fit}\n{markdown(rows, header)}"
+
+
+def memory() -> str:
+    """Epochs with freed memory kept and handed back."""
+    path = RESULTS / "memory.csv"
+    if not path.is_file():
+        return ""
+    table = pd.read_csv(path)
+    rows = [
+        [
+            *(f"{row[name]:,}" for name in ("interactions", "users", "items")),
+            "kept" if row["kept"] else "handed back",
+            f"{row['epoch_seconds']:.2f} s",
+            f"{row['times_kept']:.2f}",
+            f"{row['peak_gib']:.2f} GiB",
+        ]
+        for _, row in table.iterrows()
+    ]
+    header = ["interactions", "users", "items", "freed memory", "epoch", "times kept", "peak memory"]
+    return f"{with_facts(MEMORY, table)}\n{markdown(rows, header)}"
 
 
 def neighbors() -> str:

@@ -70,7 +70,8 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     """An epoch's parts at one point."""
     torch.set_num_threads(spec["num_threads"])
     torch.manual_seed(0)
-    keep_freed_memory()  # as the trainer does
+    if spec.get("kept", True):
+        keep_freed_memory()  # as the trainer does
     start = time.perf_counter()
     data = with_operators(random_graph(spec["interactions"], spec["users"], spec["items"]))
     model = LightGCN.from_data(data, hidden_channels=spec["channels"], num_layers=spec["layers"])

@@ -18,8 +18,8 @@ def keep_freed_memory() -> bool:
     """Lets the process keep the memory of freed tensors for its next ones, up to 2 GiB; for Linux with glibc.
 
     Otherwise glibc hands most of it back to the system after each training step and gets it anew, page by page, in the
-    next, which takes a third of a step of LightGCN on CPU, more on a large graph. The trainer and the command call
-    this. What the user decided stands: nothing is changed where a ``MALLOC_*`` variable of the environment or
+    next, which takes a good part of a step on CPU (``benchmarks/memory.py``). The trainer and the command call this.
+    What the user decided stands: nothing is changed where a ``MALLOC_*`` variable of the environment or
     ``GLIBC_TUNABLES`` sets one of glibc's thresholds.
 
     Returns:
