@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.nn.loss import info_nce, similarity_loss
+from pyg_mmrec.nn.loss import feature_similarity_loss, info_nce, similarity_loss
 from pyg_mmrec.nn.similarity import SimilarityTargets, TargetMode
 from pyg_mmrec.typing import Triplets
 from pyg_mmrec.utils import take_rows
@@ -111,26 +111,33 @@ class BehaviorModalAlignment(torch.nn.Module):
             behavior: ``[num_users, channels]`` and ``[num_items, channels]``.
             modal: Likewise, of the same width.
         """
+        (user, user_of), (item, item_of) = (x.unique(return_inverse=True) for x in (batch.user, batch.pos_item))
+        lines = {  # rows of the batch, each once: what is taken from a table has a gradient as large as the table
+            "behavior": (take_rows(behavior[0], user), take_rows(behavior[1], item)),
+            "modal": (take_rows(modal[0], user), take_rows(modal[1], item)),
+        }
         losses = {}
         if self.intra_weight > 0:
-            ids = torch.stack([batch.user, batch.pos_item])
-            for name, (user, item) in (("behavior", behavior), ("modal", modal)):
-                pair = take_rows(user, batch.user), take_rows(item, batch.pos_item)
+            ids = torch.stack([user_of, item_of])
+            for name, (users, items) in lines.items():
+                pair = take_rows(users, user_of), take_rows(items, item_of)
                 losses[f"intra_{name}"] = self.intra_weight * info_nce(*pair, self.temperature, ids)
-        distinct = {"user": batch.user.unique(), "item": batch.pos_item.unique()}
-        rows = [
-            (name, index, take_rows(one, index), take_rows(other, index))
-            for (name, index), one, other in zip(distinct.items(), behavior, modal, strict=True)
-        ]
         if self.inter_weight > 0:
-            for name, _, one, other in rows:
+            for name, one, other in zip(("user", "item"), *lines.values(), strict=True):
                 losses[f"inter_{name}"] = self.inter_weight * info_nce(one, other, self.temperature)
         if self.sss_weight > 0:
-            for name, index, _, other in rows:
-                target = (self.targets.users if name == "user" else self.targets.items)(data, index)
-                loss = similarity_loss(other, target, self.normalized_similarity)
-                losses[f"sss_{name}"] = self.sss_weight * loss
+            for name, index, x in zip(("user", "item"), (user, item), lines["modal"], strict=True):
+                losses[f"sss_{name}"] = self.sss_weight * self._similarity_loss(data, name, index, x)
         return losses
+
+    def _similarity_loss(self, data: HeteroData, name: str, index: Tensor, x: Tensor) -> Tensor:
+        """Half of Eq. 12, without the matrix of targets where this is less work."""
+        of_users, targets = name == "user", self.targets
+        if targets.num_factors is not None and targets.num_factors < index.numel():
+            factors = (targets.user_factors if of_users else targets.item_factors)(data, index)
+            return feature_similarity_loss(x, factors, self.normalized_similarity)
+        target = (targets.users if of_users else targets.items)(data, index)
+        return similarity_loss(x, target, self.normalized_similarity)
 
 
 def _resolved_weights(weights: dict[str, float] | None, names: Mapping[str, int]) -> dict[str, float]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import reduce
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +14,9 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec.utils import csr_entries, interaction_operator, item_features, modality_masks
 from pyg_mmrec.utils.checks import check_choice, check_int
+from pyg_mmrec.utils.gram import gram
 
-#: Rows of a batch that are multiplied with all that follow them.
+#: Rows of a batch whose products with the items are transposed at a time.
 ROWS_AT_ONCE = 256
 
 #: Features that are no wider are multiplied faster than their products are read.
@@ -21,6 +24,9 @@ GRAM_CHANNELS = 1024
 
 #: How the targets are computed.
 TargetMode = Literal["direct", "gram", "projected"]
+
+#: What is read of a matrix over the items for the nodes of a batch.
+Of: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class SimilarityTargets:
@@ -35,9 +41,8 @@ class SimilarityTargets:
         in_channels: Width of each of these modalities' features.
         mode: ``'direct'`` multiplies the features of the batch (default); ``'gram'`` reads the same similarities from
             the items' inner products, computed once, ``num_items``² numbers for each modality of more than 1024
-            channels, where it is faster; ``'projected'``
-            multiplies random projections of the features, which keep cosines up to about one over the root of
-            ``channels``.
+            channels, where it is faster; ``'projected'`` multiplies random projections of the features, which keep
+            cosines up to about one over the root of ``channels``.
         channels: Width of the random projections (default: 256); narrower features stay as they are.
 
     Raises:
@@ -71,38 +76,56 @@ class SimilarityTargets:
         # By modality, the raw features and their mask, and what was made of them.
         self._held: dict[str, tuple[Tensor, Tensor | None, Tensor, Tensor | None]] = {}
 
-    @torch.no_grad()
+    @property
+    def num_factors(self) -> int | None:
+        """Width of the factors; None where there are none, because the items' inner products are read instead."""
+        widths = [self.in_channels[name] for name in self.weights]
+        if self.mode == "gram" and max(widths) > GRAM_CHANNELS:
+            return None
+        return sum(min(width, self.channels) if self.mode == "projected" else width for width in widths)
+
     def items(self, data: HeteroData, item: Tensor) -> Tensor:
         """``[n, n]`` for ``[n]`` items."""
+        with _as_constants(item.device):
+            return self._similarities(data, lambda x: x[item], lambda products: products[item[:, None], item])
 
-        def similarity(name: str) -> Tensor:
-            x, products = self._prepared(data, name)
-            return _gram(F.normalize(x[item])) if products is None else _cosines(products[item[:, None], item])
-
-        return self._total(item, similarity)
-
-    @torch.no_grad()
     def users(self, data: HeteroData, user: Tensor) -> Tensor:
         """``[n, n]`` for ``[n]`` users."""
         history = _histories(data, user)
 
-        def similarity(name: str) -> Tensor:
-            x, products = self._prepared(data, name)
-            if products is None:
-                return _gram(F.normalize(history.to(x.dtype) @ x))  # sums over each user's items
-            total = history.to(x.dtype) @ products
+        def products_of(products: Tensor) -> Tensor:
+            total = history.to(products.dtype) @ products
             blocks = [block.t().contiguous() for block in total.split(ROWS_AT_ONCE)]  # as wide as a cache
-            return _cosines(torch.cat([history.to(x.dtype) @ block for block in blocks], dim=1))
+            return torch.cat([history.to(products.dtype) @ block for block in blocks], dim=1)
 
-        return self._total(user, similarity)
+        with _as_constants(user.device):
+            return self._similarities(data, lambda x: history.to(x.dtype) @ x, products_of)
 
-    def _total(self, index: Tensor, similarity: Callable[[str], Tensor]) -> Tensor:
-        with torch.autocast(index.device.type, enabled=False):
-            total = torch.zeros(())
-            for name, weight in self.weights.items():
-                part = similarity(name)
-                total = part.mul_(weight) if total.dim() == 0 else total.add_(part, alpha=weight)
-            return total
+    def item_factors(self, data: HeteroData, item: Tensor) -> Tensor:
+        """``[n, num_factors]`` for ``[n]`` items: vectors whose inner products are :meth:`items`."""
+        with _as_constants(item.device):
+            return self._factors(data, self.weights, lambda x: x[item])
+
+    def user_factors(self, data: HeteroData, user: Tensor) -> Tensor:
+        """``[n, num_factors]`` for ``[n]`` users: vectors whose inner products are :meth:`users`."""
+        history = _histories(data, user)
+        with _as_constants(user.device):
+            return self._factors(data, self.weights, lambda x: history.to(x.dtype) @ x)
+
+    def _similarities(self, data: HeteroData, of_features: Of, of_products: Of) -> Tensor:
+        """The weighted sum, from features or, where the items' inner products are held, from these."""
+        held = {name: products for name in self.weights if (products := self._prepared(data, name)[1]) is not None}
+        parts = [_cosines(of_products(products)).mul_(self.weights[name]) for name, products in held.items()]
+        if len(held) < len(self.weights):
+            parts.append(gram(self._factors(data, [name for name in self.weights if name not in held], of_features)))
+        return reduce(Tensor.add_, parts)
+
+    def _factors(self, data: HeteroData, names: Iterable[str], of_features: Of) -> Tensor:
+        """Features at length one, each times the root of its modality's weight, side by side."""
+        parts = [
+            F.normalize(of_features(self._prepared(data, name)[0])).mul_(self.weights[name] ** 0.5) for name in names
+        ]
+        return torch.cat(parts, dim=1)
 
     def _prepared(self, data: HeteroData, name: str) -> tuple[Tensor, Tensor | None]:
         """Features and, where they are read, the items' inner products; made once for the same features."""
@@ -125,6 +148,13 @@ class SimilarityTargets:
         return features, None
 
 
+@contextmanager
+def _as_constants(device: torch.device) -> Iterator[None]:
+    """Without gradients, in the features' own precision."""
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        yield
+
+
 def _histories(data: HeteroData, user: Tensor) -> Tensor:
     """``[n, num_items]`` in CSR layout, ones where the users have an item."""
     operator = interaction_operator(data).t()
@@ -132,16 +162,6 @@ def _histories(data: HeteroData, user: Tensor) -> Tensor:
     ptr = F.pad(operator.rowptr.diff()[user].cumsum(0), (1, 0)).to(operator.rowptr.dtype)
     ones = torch.ones_like(operator.value[entry])
     return torch.sparse_csr_tensor(ptr, operator.col[entry], ones, (user.numel(), operator.shape[1]))
-
-
-def _gram(x: Tensor) -> Tensor:
-    """Inner products of all rows; the half above the diagonal is computed, the other copied."""
-    out = x.new_empty(x.size(0), x.size(0))
-    for start in range(0, x.size(0), ROWS_AT_ONCE):
-        stop = start + ROWS_AT_ONCE
-        out[start:stop, start:] = x[start:stop] @ x[start:].t()
-        out[stop:, start:stop] = out[start:stop, stop:].t()
-    return out
 
 
 def _cosines(products: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.nn import BehaviorModalAlignment, SimilarityTargets, similarity
-from pyg_mmrec.nn.loss import info_nce, similarity_loss
+from pyg_mmrec.nn.loss import feature_similarity_loss, info_nce, similarity_loss
 from pyg_mmrec.typing import INTERACTS, Triplets
 
 
@@ -100,6 +100,37 @@ def test_targets_equal_a_loop(data: HeteroData, mode: Any, monkeypatch: pytest.M
     torch.testing.assert_close(targets.items(data, item), expected_targets(data, item, users=False))
 
 
+@pytest.mark.parametrize("mode", ["direct", "projected", "gram"])
+def test_products_of_factors_are_the_targets(data: HeteroData, mode: Any) -> None:
+    targets = SimilarityTargets({"image": 0.3, "text": 0.7}, {"image": 600, "text": 4}, mode, channels=8)
+    index = torch.tensor([3, 0, 2])
+    assert targets.num_factors == (12 if mode == "projected" else 604)  # 600 are too few to read products instead
+    for factors, matrix in ((targets.item_factors, targets.items), (targets.user_factors, targets.users)):
+        rows = factors(data, index)
+        assert rows.size(1) == targets.num_factors
+        torch.testing.assert_close(rows @ rows.t(), matrix(data, index))
+
+
+def test_products_that_are_held_have_no_factors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(similarity, "GRAM_CHANNELS", 5)
+    assert SimilarityTargets({"image": 0.3, "text": 0.7}, {"image": 600, "text": 4}, "gram").num_factors is None
+
+
+def test_both_ways_to_the_targets_agree(data: HeteroData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 600 channels and few rows matrices are made, with 4 channels they are not."""
+    data["item"].x_image = data["item"].x_image[:, :1]
+    modal = tuple(part.clone().requires_grad_() for part in PARTS["modal"])
+    module = BehaviorModalAlignment({"image": 1, "text": 1}, intra_weight=0.0, inter_weight=0.0)
+    data["item"].x_text = data["item"].x_text[:, :1]
+    found = []
+    for factors in (2, None):
+        monkeypatch.setattr(SimilarityTargets, "num_factors", factors)
+        losses = module(data, BATCH, PARTS["behavior"], modal)
+        found.append([*losses.values(), *torch.autograd.grad(torch.stack(list(losses.values())).sum(), modal)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_projected_targets_are_near(data: HeteroData) -> None:
     """The error of a cosine is about one over the root of the channels."""
     direct, projected = (
@@ -133,6 +164,23 @@ def test_gradient_of_similarity_loss(normalized: bool) -> None:
     assert torch.autograd.gradcheck(lambda x: similarity_loss(x, target, normalized), x)
 
 
+@pytest.mark.parametrize("normalized", [True, False])
+def test_similarity_loss_of_features(normalized: bool) -> None:
+    x, feature = normal(4, 3), normal(4, 2, seed=1)
+    torch.testing.assert_close(
+        feature_similarity_loss(x, feature, normalized), similarity_loss(x, feature @ feature.t(), normalized)
+    )
+
+
+def test_similarity_loss_at_its_features() -> None:
+    x = torch.nn.functional.normalize(normal(100, 3).float())
+    loss = feature_similarity_loss(x.requires_grad_(), x.detach())
+    loss.backward()
+    assert 0 < loss.item() < 1e-3 * (x @ x.t()).square().mean().sqrt().item()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+
+
 def test_similarity_loss_at_its_target() -> None:
     x = torch.eye(3, requires_grad=True)
     loss = similarity_loss(x, torch.eye(3))
@@ -145,6 +193,8 @@ def test_similarity_loss_at_its_target() -> None:
 def test_similarity_loss_of_other_shapes() -> None:
     with pytest.raises(ValueError, match=r"^'target' must hold one number for each pair of 3 rows \(got \[2, 2\]\)$"):
         similarity_loss(torch.eye(3), torch.eye(2))
+    with pytest.raises(ValueError, match=r"^'feature' must hold one vector for each of 3 rows \(got \[2, 2\]\)$"):
+        feature_similarity_loss(torch.eye(3), torch.eye(2))
 
 
 def test_unread_features_may_be_missing() -> None:

@@ -90,6 +90,11 @@ def similarity(normalized: bool) -> None:
     check(lambda: loss.similarity_loss(x, target, normalized), x)
 
 
+def feature_similarity(normalized: bool) -> None:
+    x, feature = rows(NUM_ROWS, 3), rows(NUM_ROWS, 2).detach()
+    check(lambda: loss.feature_similarity_loss(x, feature, normalized), x)
+
+
 def intents(contrast: Callable[..., Tensor], views: int) -> None:
     parts = [rows(3, 4, 2) for _ in range(views)]
     check(lambda: contrast(*parts, 0.5), *parts)
@@ -198,6 +203,7 @@ LOSSES: dict[str, list[Callable[[], None]]] = {
     "intent_contrast": [lambda: intents(loss.intent_contrast, 2)],
     "intent_kl": [lambda of=of: assignments(of) for of in ("users", "batch")],
     "intent_overlap": [lambda form=form: overlap(form) for form in ("squared", "printed")],
+    "feature_similarity_loss": [lambda: feature_similarity(True), lambda: feature_similarity(False)],
     "similarity_loss": [lambda: similarity(True), lambda: similarity(False)],
     "CLUB": [
         *(lambda mask=mask, likely=likely: club(mask, likely) for mask in (None, MASK) for likely in (False, True)),

@@ -10,7 +10,7 @@ from pyg_mmrec.nn.loss.distance import negative_distance
 from pyg_mmrec.nn.loss.intent import intent_contrast, intent_kl, intent_overlap
 from pyg_mmrec.nn.loss.l2 import embedding_l2
 from pyg_mmrec.nn.loss.penalty import gradient_penalty
-from pyg_mmrec.nn.loss.similarity import similarity_loss
+from pyg_mmrec.nn.loss.similarity import feature_similarity_loss, similarity_loss
 
 __all__ = [
     "CLUB",
@@ -19,6 +19,7 @@ __all__ = [
     "bpr_loss",
     "cross_modal_contrast",
     "embedding_l2",
+    "feature_similarity_loss",
     "gaussian_kl",
     "grace_loss",
     "gradient_penalty",
