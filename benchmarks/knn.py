@@ -1,7 +1,7 @@
 """User-user graphs at Amazon Clothing's sizes, and at a million users: seconds, memory and the neighbours found.
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/knn.py            # 39,387 users x 4096 features, a few minutes
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/knn.py --large    # and 1,000,000 users x 64, hours
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/knn.py --large    # and 1,000,000 users x 64, an hour
 
 Users have the mean features of seven random items each, of 23,033; the items' features are random around the centres of
 500 groups. ``recall`` is the share of the exact search's ten nearest users that is found. Every row is a process of its
@@ -35,7 +35,6 @@ CASES: dict[str, tuple[int, int, int, dict[str, Any]]] = {
 }
 LARGE: dict[str, tuple[int, int, int, dict[str, Any]]] = {
     "a million users, exact": (1_000_000, 200_000, 64, {}),
-    "a million users, bfloat16": (1_000_000, 200_000, 64, {"precision": "bfloat16"}),
 }
 
 

@@ -5,9 +5,9 @@
 On five shops, from pictures and words without stop words, with labels of colour and shape for 5 % of the items: MDR,
 without its information constraint (w/o IC) and DIN++, selected by group AUC on validation; test group AUC and NDCG@10
 among 100 sampled items, Recall@20 of the full ranking, and for MDR what
-:func:`pyg_mmrec.diagnostics.attribute_report` measures.
-With ``--shares`` other shares of labels. Writes ``results/mdr_shop_runs.csv``, where finished trainings are not
-repeated, and ``results/mdr_shop.csv``.
+:func:`pyg_mmrec.diagnostics.attribute_report` measures. MDR also with the pictures, or the texts, of half the items
+missing. With ``--shares`` other shares of labels. Writes ``results/mdr_shop_runs.csv``, where finished trainings are
+not repeated, and ``results/mdr_shop.csv``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pyg_mmrec.diagnostics import attribute_report
 from pyg_mmrec.evaluation import Evaluator, SampledEvaluator
 from pyg_mmrec.models import MDR, DINPlus
 from pyg_mmrec.nn import AttributeLayout
-from pyg_mmrec.transforms import WeakLabels, WordTokens
+from pyg_mmrec.transforms import DropModality, WeakLabels, WordTokens
 
 FOLDER = Path(__file__).parent / "results"
 LAYOUT = AttributeLayout(AttributeShop.visible_in, num_classes={"colour": 8, "shape": 6}).to_dict()
@@ -38,6 +38,8 @@ VARIANTS: dict[str, tuple[type, dict[str, Any]]] = {
     "MDR": (MDR, {"layout": LAYOUT}),
     "w/o IC": (MDR, {"layout": LAYOUT, "information_weight": 0.0}),
     "DIN++": (DINPlus, {}),
+    "half without image": (MDR, {"layout": LAYOUT}),
+    "half without text": (MDR, {"layout": LAYOUT}),
 }
 KEY = ["shop", "variant", "labelled", "init_args"]
 
@@ -49,6 +51,8 @@ def train(shop: int, variant: str, labelled: float, args: dict[str, Any]) -> dic
     truth = dataset[0]
     texts = [dataset.text(item) for item in range(truth["item"].num_nodes)]
     data = WordTokens(texts, min_count=1, stop_words="english")(copy.copy(truth))
+    if variant.startswith("half without "):
+        data = DropModality(0.5, variant.removeprefix("half without "), seed=shop)(data)
     views = prepare(WeakLabels(labelled, ["colour", "shape"], seed=shop)(data), [model_class])
     candidate = Candidate(model_class, args)
     model, row = train_one(

@@ -63,10 +63,11 @@ NEIGHBORS = """
 ## Graphs of users
 
 The ten nearest of 39,387 users by the mean features, 4096 wide, of seven items each (Amazon Clothing's sizes, random
-features around 500 centres), exactly or among candidates from rounded or projected features; `recall` is the share of
-the exact neighbours that is found. {threads} threads, torch {torch}, {machine}, {date}:
+features around 500 centres), exactly or among candidates from rounded or projected features, and of a million users by
+64 features, exactly; `recall` is the share of the exact neighbours that is found. {threads} threads, torch {torch},
+{machine}, {date}:
 
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/knn.py
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/knn.py --large
 """
 
 DREPMREC = """

@@ -80,7 +80,7 @@ class SimilarityTargets:
     def num_factors(self) -> int | None:
         """Width of the factors; None where there are none, because the items' inner products are read instead."""
         widths = [self.in_channels[name] for name in self.weights]
-        if self.mode == "gram" and max(widths) > GRAM_CHANNELS:
+        if self.mode == "gram" and any(width > GRAM_CHANNELS for width in widths):
             return None
         return sum(min(width, self.channels) if self.mode == "projected" else width for width in widths)
 

@@ -17,7 +17,7 @@ class DropModality(BaseTransform):
     """Takes a modality from a share of the items that have it: their features become zero, their mask False.
 
     The items are drawn by the seed for each modality apart, and those of a lower rate are among those of a higher one.
-    Raw images go with the modality ``'image'``, whose mask they share.
+    Raw images go with the modality ``'image'``, whose mask they share, and tokens of words with ``'text'``.
 
     Graphs ``similar_<modality>`` of items and users that the data already has were built from features that are now
     missing, so they are left out: apply :class:`ModalKNNGraph` afterwards. For the same reason, apply
@@ -65,6 +65,9 @@ class DropModality(BaseTransform):
                 data[ITEM][mask_key(name)] = mask
             if name == "image" and "image" in data[ITEM]:
                 data[ITEM].image = data[ITEM].image * mask.view(-1, 1, 1, 1)
+            if name == "text" and "tokens" in data[ITEM] and not mask.all():
+                data[ITEM].tokens = data[ITEM].tokens * mask.unsqueeze(1)
+                data[ITEM].mask_tokens = (data[ITEM].tokens > 0).any(1)
             for edge_type in (similar(ITEM, name), similar(USER, name)):
                 if edge_type in data.edge_types:
                     del data[edge_type]

@@ -40,6 +40,15 @@ def test_the_rate_is_of_those_that_have_it_and_images_go_too(tiny_data: HeteroDa
     assert torch.equal(item.image.amax((1, 2, 3)).bool(), item.mask_image)
 
 
+def test_words_go_with_texts(tiny_data: HeteroData) -> None:
+    tiny_data["item"].tokens = torch.arange(60).view(30, 2)
+    assert "mask_tokens" not in DropModality(0.5, "image")(tiny_data)["item"]
+    item = DropModality(0.5, "text")(tiny_data)["item"]
+    assert int(item.mask_text.sum()) == 15
+    assert torch.equal(item.tokens[:, 1] > 0, item.mask_text)
+    assert torch.equal(item.mask_tokens, item.mask_text)
+
+
 def test_bad_arguments_are_refused(tiny_data: HeteroData) -> None:
     with pytest.raises(ValueError, match=r"'rate' must lie in \[0, 1\]"):
         DropModality(1.5)
