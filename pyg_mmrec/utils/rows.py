@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_mmrec.typing import Triplets
@@ -11,8 +12,8 @@ from pyg_mmrec.typing import Triplets
 def take_rows(x: Tensor, index: Tensor) -> Tensor:
     """``x[index]``, with a gradient that adds up repeated rows in a fixed order.
 
-    On a CPU the gradient of plain indexing adds repeated rows from several threads in whichever order they come, so
-    that a seed would not fix the last bits of a training.
+    The gradient of plain indexing adds repeated rows from several threads in whichever order they come, so that a seed
+    would not fix the last bits of a training; that of ``index_select`` does so on a GPU.
 
     Args:
         x: ``[num_rows, ...]``.
@@ -26,7 +27,7 @@ def take_rows(x: Tensor, index: Tensor) -> Tensor:
         tensor([[3., 1.],
                 [3., 2.]])
     """
-    return x.index_select(0, index.flatten()).view(*index.shape, *x.shape[1:])
+    return F.embedding(index, x.flatten(1) if x.dim() > 1 else x.unsqueeze(1)).view(*index.shape, *x.shape[1:])
 
 
 def triplet_scores(user: Tensor, item: Tensor, batch: Triplets) -> Tensor:
