@@ -46,7 +46,8 @@ def candidates(name: str, spec: dict[str, Any], dataset: str) -> list[Candidate]
     """One candidate for each point of the grid; the one that is carried over where the data set is not searched."""
     model = getattr(pyg_mmrec.models, spec.get("model", name))
     carried = spec.get("carried_over", {}).get(dataset)
-    grid = spec.get("grid", {}) if carried is None else {key: [value] for key, value in carried.items()}
+    searched = spec.get("grid_on", {}).get(dataset, spec.get("grid", {}))
+    grid = searched if carried is None else {key: [value] for key, value in carried.items()}
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     trainer = {**spec.get("trainer", {}), **spec.get("trainer_on", {}).get(dataset, {})}
     args = {**spec.get("args", {}), **spec.get("args_on", {}).get(dataset, {})}
