@@ -162,7 +162,7 @@ class SparseOperator:
         return self.col.argsort(stable=True)
 
     def mean(self) -> SparseOperator:
-        """The operator that averages the sources of each target, whatever the weights; shares the structure.
+        """The operator that averages the sources of each target, always the same one; shares the structure.
 
         Targets without sources get zeros.
 
@@ -172,6 +172,10 @@ class SparseOperator:
             >>> operator.mean() @ torch.tensor([[1.0], [10.0]])
             tensor([[5.5000]])
         """
+        return self._mean
+
+    @cached_property
+    def _mean(self) -> SparseOperator:
         share = 1 / self.rowptr.diff().to(self.value.dtype)  # infinite where nothing reads it
         value = share.repeat_interleave(self.rowptr.diff(), output_size=self.num_edges)
         return SparseOperator(

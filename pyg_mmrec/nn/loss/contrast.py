@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from pyg_mmrec.utils import csr_entries
 from pyg_mmrec.utils.precision import at_least_single
 
 #: Similarities held at a time; a few megabytes stay in the processor's cache.
@@ -68,8 +71,8 @@ def info_nce(
     anchor, positive, negative = at_least_single(anchor, positive, negative)
     with torch.autocast(anchor.device.type, enabled=False):  # sums over a catalogue want single precision
         anchor, positive, negative = (F.normalize(x, dim=-1) for x in (anchor, positive, negative))
-        ids = None if index is None else [_small(part) for part in index.view(-1, anchor.size(0))]
-        loss: Tensor = _BlockedContrast.apply(anchor, positive, temperature, ids, negative)
+        groups = [] if index is None else [_Groups.of(part) for part in index.view(-1, anchor.size(0))]
+        loss: Tensor = _BlockedContrast.apply(anchor, positive, temperature, groups, negative)
     return loss
 
 
@@ -158,7 +161,7 @@ class _BlockedContrast(torch.autograd.Function):
         anchor: Tensor,
         positive: Tensor,
         temperature: float,
-        index: list[Tensor] | None,
+        groups: list[_Groups],
         negative: Tensor,
     ) -> Tensor:
         num_rows = anchor.size(0)
@@ -169,10 +172,10 @@ class _BlockedContrast(torch.autograd.Function):
         for start in range(0, num_rows, size):
             rows = slice(start, min(start + size, num_rows))
             logits = (anchor[rows] / temperature) @ positive.t()  # [block, num_rows]
-            if index is not None:
-                repeated = _repeats(index, rows)
-                repeated[:, rows].fill_diagonal_(False)
-                logits.masked_fill_(repeated, -torch.inf)
+            pairs = logits[:, rows].diagonal().clone()
+            for group in groups:
+                logits.view(-1).index_fill_(0, group.repeats(rows), -torch.inf)
+            logits[:, rows].diagonal().copy_(pairs)
             further = torch.einsum("bc,bnc->bn", anchor[rows] / temperature, negative[rows])
             if 1 / temperature > SAFE_LOGIT:
                 peak = torch.cat([logits.amax(1, keepdim=True), further], dim=1).amax(1, keepdim=True)
@@ -196,15 +199,20 @@ class _BlockedContrast(torch.autograd.Function):
         return grad * grad_anchor, grad * grad_positive, None, None, grad * grad_negative
 
 
-def _small(index: Tensor) -> Tensor:
-    """Other numbers for the same things, in the smallest type, which compare faster."""
-    number: Tensor = index.unique(return_inverse=True)[1]
-    return number.to(torch.int16 if number.numel() < 2**15 else torch.int32)
+class _Groups(NamedTuple):
+    """Which rows show the same user or item."""
 
+    number: Tensor  #: ``[num_rows]`` what a row shows
+    ptr: Tensor  #: ``[num_things + 1]`` where the rows of each thing start
+    member: Tensor  #: ``[num_rows]`` the rows by thing
 
-def _repeats(index: list[Tensor], rows: slice) -> Tensor:
-    """``[block, num_rows]``: whether a row of the block shares a thing with any of all rows."""
-    repeated: Tensor = index[0][rows, None] == index[0]
-    for part in index[1:]:
-        repeated.logical_or_(part[rows, None] == part)
-    return repeated
+    @staticmethod
+    def of(index: Tensor) -> _Groups:
+        """The groups of equal numbers."""
+        _, number, count = index.unique(return_inverse=True, return_counts=True)
+        return _Groups(number, F.pad(count.cumsum(0), (1, 0)), number.argsort())
+
+    def repeats(self, rows: slice) -> Tensor:
+        """Places in a block of ``[block, num_rows]`` similarities, read row by row, of rows that show the same."""
+        row, entry = csr_entries(self.ptr, self.number[rows])
+        return row * self.number.numel() + self.member[entry]
