@@ -30,7 +30,7 @@ from pyg_mmrec.transforms import ModalKNNGraph
 
 FOLDER = Path(__file__).parent / "results"
 ARGS: dict[str, Any] = {"num_intents": 8}
-TRAINER: dict[str, Any] = {"batch_size": 512, "evaluate_every": 2, "patience": 20}
+TRAINER: dict[str, Any] = {"batch_size": 512, "learning_rate": 3e-3, "evaluate_every": 2, "patience": 20}
 GRID = [
     {"kl_of": of, "kl_weight": kl, "distance_weight": distance}
     for of, kl, distance in itertools.product(["users", "batch"], [0.01, 0.1, 1.0], [0.001, 0.01])

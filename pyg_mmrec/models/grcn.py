@@ -21,6 +21,7 @@ from pyg_mmrec.utils import (
     interaction_operator,
     modality_masks,
     triplet_scores,
+    unit_rows,
 )
 from pyg_mmrec.utils.checks import check_channels, check_int, check_not_negative
 
@@ -152,11 +153,11 @@ class GRCN(Recommender):
         self, to_user: SparseOperator, to_item: SparseOperator, name: str, x: Tensor, mask: Tensor | None
     ) -> tuple[UserItem, tuple[Tensor, Tensor]]:
         """Preferences and prototypes of a modality, enriched, and its shares of the edges to users and to items."""
-        item, user = _prototypes(x), F.normalize(self.preference[name].weight, dim=-1)
+        item, user = _prototypes(x), unit_rows(self.preference[name].weight)
         held = None if mask is None else mask[to_user.col.long()]
         for _ in range(self.num_routing):
             p = edge_softmax(to_user, edge_scores(to_user, user, item), held)
-            user = F.normalize(user + edge_sum(to_user, p, item), dim=-1)
+            user = unit_rows(user + edge_sum(to_user, p, item))
         score = edge_scores(to_user, user, item)
         user_share = edge_softmax(to_user, score, held)
         score = score.index_select(0, to_user.transposition)
@@ -166,4 +167,4 @@ class GRCN(Recommender):
 
 
 def _prototypes(x: Tensor) -> Tensor:
-    return F.normalize(F.leaky_relu(x), dim=-1)
+    return unit_rows(F.leaky_relu(x))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -14,7 +13,7 @@ from pyg_mmrec.nn import LatentStructure, ModalProjection, XavierEmbedding
 from pyg_mmrec.nn.conv import LightGCNConv
 from pyg_mmrec.nn.loss import bpr_loss, embedding_l2
 from pyg_mmrec.typing import ITEM, Triplets
-from pyg_mmrec.utils import interaction_operator, triplet_scores
+from pyg_mmrec.utils import interaction_operator, triplet_scores, unit_rows
 from pyg_mmrec.utils.checks import check_channels, check_choice, check_int, check_not_negative
 
 
@@ -116,7 +115,7 @@ class LATTICE(Recommender):
         for _ in range(self.num_item_layers):
             h = torch.stack([a * (graph @ h) for a, graph in zip(share, graphs.values(), strict=True)]).sum(0)
         user, item = self.conv(self.user_emb.weight, self.item_emb.weight, interaction_operator(data))
-        return Representations(user, item + F.normalize(h, dim=-1))
+        return Representations(user, item + unit_rows(h))
 
     @property
     def projection(self) -> ModalProjection:

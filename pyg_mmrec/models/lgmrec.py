@@ -14,7 +14,7 @@ from pyg_mmrec.nn import ModalProjection, XavierEmbedding
 from pyg_mmrec.nn.conv import LightGCNConv
 from pyg_mmrec.nn.loss import bpr_loss, cross_modal_contrast, embedding_l2
 from pyg_mmrec.typing import Triplets
-from pyg_mmrec.utils import interaction_operator, modality_masks, take_rows, triplet_scores
+from pyg_mmrec.utils import interaction_operator, modality_masks, take_rows, triplet_scores, unit_rows
 from pyg_mmrec.utils.checks import (
     check_channels,
     check_choice,
@@ -165,11 +165,11 @@ class LGMRec(Recommender):
         user, item = user.flatten(1), item.flatten(1)
         for layer in range(self.num_modal_layers):  # one side keeps what it has: users started as of layer 1
             user, item = (graph.t() @ item, item) if layer % 2 else (user, graph @ user)
-        modal = UserItem(*(F.normalize(x.unflatten(1, shape), dim=-1).sum(1) for x in (user, item)))
+        modal = UserItem(*(unit_rows(x.unflatten(1, shape)).sum(1) for x in (user, item)))
         held = self._assign(item_logit) * self._held(data).unsqueeze(-1)
         hyper = self._hypergraph(self._assign(user_logit), held, behavior.item)
         user, item = (
-            base + own + self.global_weight * F.normalize(every.sum(1), dim=-1)
+            base + own + self.global_weight * unit_rows(every.sum(1))
             for base, own, every in zip(behavior, modal, hyper, strict=True)
         )
         return UserItem(user, item), behavior, modal, hyper

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -14,7 +13,7 @@ from pyg_mmrec.nn import LatentStructure, ModalProjection, ViewAttention, Xavier
 from pyg_mmrec.nn.conv import LightGCNConv
 from pyg_mmrec.nn.loss import bpr_loss, embedding_l2, grace_loss
 from pyg_mmrec.typing import ITEM, Triplets
-from pyg_mmrec.utils import interaction_operator, modality_masks, take_rows, triplet_scores
+from pyg_mmrec.utils import interaction_operator, modality_masks, take_rows, triplet_scores, unit_rows
 from pyg_mmrec.utils.checks import check_channels, check_choice, check_int, check_not_negative, check_positive
 
 
@@ -148,7 +147,7 @@ class MICRO(Recommender):
 
     def _represent(self, data: HeteroData, fused: Tensor) -> tuple[Tensor, Tensor]:
         user, item = self.conv(self.user_emb.weight, self.item_emb.weight, interaction_operator(data))
-        return user, item + F.normalize(fused, dim=-1)
+        return user, item + unit_rows(fused)
 
     def _contrast(self, data: HeteroData, views: Tensor, fused: Tensor, item: Tensor) -> Tensor:
         """The sum over the modalities, each over those of the items that have it."""

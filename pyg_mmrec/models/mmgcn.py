@@ -14,7 +14,7 @@ from pyg_mmrec.models.base import Recommender, Representations
 from pyg_mmrec.nn import ModalProjection, XavierEmbedding, reset_xavier
 from pyg_mmrec.nn.loss import bpr_loss, embedding_l2
 from pyg_mmrec.typing import Triplets
-from pyg_mmrec.utils import interaction_operator, masked_mean, modality_masks, triplet_scores
+from pyg_mmrec.utils import interaction_operator, masked_mean, modality_masks, triplet_scores, unit_rows
 from pyg_mmrec.utils.checks import check_channels, check_choice, check_int, check_not_negative
 
 
@@ -101,7 +101,7 @@ class MMGCN(Recommender):
         to_item, to_user = graph.mean(), graph.t().mean()
         masks, users, items = modality_masks(data, list(self.in_channels)), [], []
         for name, item in self.projection(data).items():
-            user, item = F.normalize(self.user_emb[name].weight, dim=-1), F.normalize(item, dim=-1)
+            user, item = unit_rows(self.user_emb[name].weight), unit_rows(item)
             for layer in self.layers[name]:
                 user, item = (
                     layer(masked_mean(to_user, item, masks.get(name)), user, self.user_id.weight),

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Literal, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import Linear, Sequential
+from torch.nn import Embedding, Linear, Sequential
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models.base import Recommender, Representations, UserItem
-from pyg_mmrec.nn import MultiIntentExtractor, Standardize, XavierEmbedding, reset_xavier
+from pyg_mmrec.nn import MultiIntentExtractor, Standardize, reset_xavier
 from pyg_mmrec.nn.conv import LightGCNConv
 from pyg_mmrec.nn.loss import intent_contrast, intent_kl, intent_overlap
 from pyg_mmrec.nn.projection import check_modality_names
@@ -26,6 +26,7 @@ from pyg_mmrec.utils import (
     segment_rows,
     similarity_operators,
     take_rows,
+    unit_rows,
 )
 from pyg_mmrec.utils.checks import (
     check_between,
@@ -62,9 +63,10 @@ class MMIL(Recommender):
     From "Multimodal-aware Multi-intention Learning for Recommendation" (MMIL, 2024).
 
     Items have a channel for each modality, a linear map of standardised features passed over its kNN graph, and one for
-    their ID, LightGCN over the user-item graph; rows have length one. What a user intends and what its vector
-    :math:`\mathbf{x}_u` is comes from its ID channel and its history (Eq. 4, 9 to 11 and 14,
-    :class:`~pyg_mmrec.nn.MultiIntentExtractor`); with learned a, :math:`\lambda` and b, the probability of an item is
+    their ID, LightGCN over the user-item graph; rows have length one. A user's ID channel is what that graph passes to
+    it. What a user intends and what its vector :math:`\mathbf{x}_u` is comes from its ID channel and its history
+    (Eq. 4, 9 to 11 and 14, :class:`~pyg_mmrec.nn.MultiIntentExtractor`); with learned a, :math:`\lambda` and b, the
+    probability of an item is
 
     .. math::
         \hat{p}_{ui} = \sigma\Big(\lambda \Big\langle \mathbf{x}_u + \mathrm{MLP}(\mathbf{x}_u),
@@ -92,6 +94,8 @@ class MMIL(Recommender):
         num_layers: Layers over the user-item graph, 0 for the plain form (default: 2).
         num_item_layers: Layers over each modality's item graph, 0 for none (default: 1).
         num_heads: Heads of the attention in Eq. 9, which divide the width (default: 4).
+        user_embedding: Whether users have an embedding of their own too, which the graph passes on (default: False: it
+            learns by heart what a user bought, and ranks worse).
         head: ``'inner'`` as above (default), or ``'mlp'``, a perceptron of three layers on pairs of a user's vector and
             an item, which costs a pass for each pair.
         residual: Whether the inner product reads :math:`\mathbf{x}_u + \mathrm{MLP}(\mathbf{x}_u)` or, as printed,
@@ -111,7 +115,7 @@ class MMIL(Recommender):
         distance: Distance of Eq. 4, see :class:`~pyg_mmrec.nn.SoftIntents`.
         keep: Share of a history in each of the two parts that are contrasted (default: 0.5).
         hidden_share: Share of a history that is hidden and predicted (default: 0.5).
-        num_negatives: Negative items for each hidden one (default: 1).
+        num_negatives: Negative items for each hidden one (default: 4; the paper does not say).
         warmup_epochs: Epochs before the intents are put at the k-means centres of the users' samples
             (:meth:`~pyg_mmrec.nn.SoftIntents.place`) and the losses of the intents begin (default: 10; the paper does
             not say how intents start). None draws them at random and has the losses from the start.
@@ -135,6 +139,7 @@ class MMIL(Recommender):
         num_layers: int = 2,
         num_item_layers: int = 1,
         num_heads: int = 4,
+        user_embedding: bool = False,
         head: Literal["inner", "mlp"] = "inner",
         residual: bool = True,
         intent_learning: bool = True,
@@ -150,7 +155,7 @@ class MMIL(Recommender):
         distance: Literal["cosine", "euclid"] = "cosine",
         keep: float = 0.5,
         hidden_share: float = 0.5,
-        num_negatives: int = 1,
+        num_negatives: int = 4,
         warmup_epochs: int | None = 10,
     ) -> None:
         super().__init__(num_users, num_items)
@@ -162,7 +167,7 @@ class MMIL(Recommender):
         check_int(0, num_layers=num_layers, num_item_layers=num_item_layers)
         if warmup_epochs is not None:
             check_int(0, warmup_epochs=warmup_epochs)
-        check_flag(residual=residual)
+        check_flag(user_embedding=user_embedding, residual=residual)
         check_choice(("inner", "mlp"), head=head)
         check_choice(("users", "batch"), kl_of=kl_of)
         check_choice(("squared", "printed"), overlap_form=overlap_form)
@@ -174,7 +179,7 @@ class MMIL(Recommender):
         self.hidden_channels = hidden_channels
         self.num_intents = num_intents
         self.num_layers, self.num_item_layers = num_layers, num_item_layers
-        self.num_heads = num_heads
+        self.num_heads, self.user_embedding = num_heads, user_embedding
         self.head, self.residual = head, residual
         self.intent_learning, self.modal_awareness = intent_learning, modal_awareness
         self.kl_weight, self.kl_of = kl_weight, kl_of
@@ -186,8 +191,8 @@ class MMIL(Recommender):
         self.warmup_epochs = warmup_epochs
 
         d, channels = hidden_channels, [ID, *in_channels]
-        self.user_emb = XavierEmbedding(num_users, d)
-        self.item_emb = XavierEmbedding(num_items, d)
+        self.user_emb = Embedding(num_users, d) if user_embedding else None
+        self.item_emb = Embedding(num_items, d)
         self.conv = LightGCNConv(num_layers)
         self.encoder = torch.nn.ModuleDict({name: Linear(width, d) for name, width in in_channels.items()})  # g_m
         self.extractor = MultiIntentExtractor(
@@ -212,9 +217,14 @@ class MMIL(Recommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws everything anew; the weights of the channels start even, biases at zero."""
+        """Draws everything anew; the weights of the channels start even, biases at zero.
+
+        Embeddings start normal: their rows are brought to length one, and a step of Adam turns short ones so far that
+        they learn interactions by heart.
+        """
         for module in (self.user_emb, self.item_emb, self.extractor):
-            module.reset_parameters()
+            if module is not None:
+                module.reset_parameters()
         reset_xavier(self.encoder)
         reset_xavier(self.predictor)
         torch.nn.init.zeros_(self.item_weight)
@@ -291,8 +301,8 @@ class MMIL(Recommender):
         graph, row = interaction_operator(data), segment_rows(batch.ptr)
         if self.num_layers > 0:  # what is predicted must not reach the vectors through the graph
             graph = graph.without(batch.user[row[batch.hidden]], batch.item[batch.hidden])
-        tables, every = self._tables(data, graph)
-        own, masks = take_rows(every, batch.user), modality_masks(data, list(self.in_channels))
+        tables, own = self._tables(data, graph, batch.user)
+        masks = modality_masks(data, list(self.in_channels))
         out = self.extractor(tables, own, *kept_entries(batch.item, batch.ptr, ~batch.hidden), masks)
         item = torch.cat([batch.item[batch.hidden].unsqueeze(1), batch.neg_item], dim=1)  # [num_hidden, 1 + negatives]
         logits = self._logits(out.vector, self._items(tables), row[batch.hidden], item)
@@ -327,17 +337,22 @@ class MMIL(Recommender):
         if user >= self.num_users:
             raise ValueError(f"'user' must lie in 0..{self.num_users - 1} (got {user})")
         graph = interaction_operator(data)
-        tables, every = self._tables(data, graph)
-        own, masks = every[user : user + 1], modality_masks(data, list(self.in_channels))
-        item, ptr = _histories(graph, torch.tensor([user], device=own.device))
+        chosen = torch.tensor([user], device=graph.col.device)
+        tables, own = self._tables(data, graph, chosen)
+        masks = modality_masks(data, list(self.in_channels))
+        item, ptr = _histories(graph, chosen)
         out = self.extractor(tables, own, item, ptr, masks)
         carried = self.extractor.carried(tables, own, item, masks, out.modality[0])
         return Explanation(out.assignment[0], dict(zip(tables, out.modality[0].tolist(), strict=True)), item, carried)
 
-    def _tables(self, data: HeteroData, graph: SparseOperator) -> tuple[dict[str, Tensor], Tensor]:
-        """By channel ``[num_items, d]`` embeddings of the items, and ``[num_users, d]`` of the users' IDs."""
-        user, item = self.conv(self.user_emb.weight, self.item_emb.weight, graph)
-        tables = {ID: F.normalize(item, dim=-1)}
+    def _tables(
+        self, data: HeteroData, graph: SparseOperator, user: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """By channel ``[num_items, d]`` embeddings of the items, and ``[B, d]`` of the IDs of some users, or of all."""
+        every = self.item_emb.weight
+        start = every.new_zeros(self.num_users, every.size(1)) if self.user_emb is None else self.user_emb.weight
+        users, item = self.conv(start, every, graph)
+        tables = {ID: unit_rows(item)}
         masks = modality_masks(data, list(self.in_channels))
         graphs = self._item_graphs(data) if self.num_item_layers > 0 else {}
         for name, width in self.in_channels.items():
@@ -349,8 +364,8 @@ class MMIL(Recommender):
                 x = x * masks[name].unsqueeze(1)
             for _ in range(self.num_item_layers):
                 x = graphs[name] @ x
-            tables[name] = F.normalize(x, dim=-1)
-        return tables, F.normalize(user, dim=-1)
+            tables[name] = unit_rows(x)
+        return tables, unit_rows(users if user is None else take_rows(users, user))
 
     def _item_graphs(self, data: HeteroData) -> dict[str, SparseOperator]:
         graphs = similarity_operators(data)

@@ -24,6 +24,7 @@ from pyg_mmrec.utils import (
     interaction_operator,
     take_rows,
     triplet_scores,
+    unit_rows,
 )
 from pyg_mmrec.utils.checks import (
     check_channels,
@@ -207,7 +208,7 @@ class MMSSL(Recommender):
         features = self._features(data, graph)
         attended = self._attended(graph, features)
         layer0 = (
-            table.weight + self.attended_weight * F.normalize(x.mean(1), dim=-1)
+            table.weight + self.attended_weight * unit_rows(x.mean(1))
             for table, x in zip((self.user_emb, self.item_emb), attended, strict=True)
         )
         behavior = UserItem(*self.conv(*layer0, graph))
@@ -222,7 +223,7 @@ class MMSSL(Recommender):
         item = F.dropout(projected, self.dropout, self.training).flatten(1)
         user = graph.t() @ (item * graph.rowptr.diff().to(item.dtype).sqrt().unsqueeze(1))
         item = graph @ (user * graph.rowptr_t.diff().to(item.dtype).sqrt().unsqueeze(1))
-        return UserItem(*(F.normalize(x.unflatten(1, shape), dim=-1) for x in (user, item)))
+        return UserItem(*(unit_rows(x.unflatten(1, shape)) for x in (user, item)))
 
     def _attended(self, graph: SparseOperator, features: UserItem) -> UserItem:
         """ID embeddings that passed over the edges by each modality's strengths, and read each other."""
@@ -252,7 +253,7 @@ class MMSSL(Recommender):
 
     def _real(self, data: HeteroData, final: UserItem, user: Tensor) -> Tensor:
         """``[n, num_items]``: rows of the real graph, made continuous."""
-        cosine = F.normalize(take_rows(final.user, user), dim=-1) @ F.normalize(final.item, dim=-1).t()
+        cosine = unit_rows(take_rows(final.user, user)) @ unit_rows(final.item).t()
         to_user = interaction_operator(data).t()
         row, entry = csr_entries(to_user.rowptr.long(), user)
         logit = torch.zeros_like(cosine).index_put_((row, to_user.col[entry].long()), cosine.new_ones(()))

@@ -26,6 +26,7 @@ from pyg_mmrec.utils import (
     similar_modalities,
     similarity_operators,
     triplet_scores,
+    unit_rows,
 )
 from pyg_mmrec.utils.checks import (
     check_by_name,
@@ -238,8 +239,8 @@ class SEA(Recommender):
             z = self.encoder_out[name](F.leaky_relu(outputs["encoder"]))
             if name in masks:
                 z = z * masks[name].unsqueeze(-1)
-            user.append(F.normalize(cast("XavierEmbedding", self.user_emb[name]).weight, dim=-1))
-            item.append(F.normalize(z, dim=-1))
+            user.append(unit_rows(cast("XavierEmbedding", self.user_emb[name]).weight))
+            item.append(unit_rows(z))
         graph = interaction_operator(data)
         mean_user, mean_item = self.conv(torch.cat(user, dim=-1), torch.cat(item, dim=-1), graph)
         x_user, r = (self.num_layers + 1) * mean_user, (self.num_layers + 1) * mean_item  # sums over the layers

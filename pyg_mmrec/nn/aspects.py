@@ -10,7 +10,7 @@ from torch import Tensor
 from pyg_mmrec.nn.loss.disentangled import aspect_loss
 from pyg_mmrec.nn.standardize import Standardize
 from pyg_mmrec.nn.vae import Code
-from pyg_mmrec.utils import SparseOperator, edge_scores, edge_softmax, edge_sum
+from pyg_mmrec.utils import SparseOperator, edge_scores, edge_softmax, edge_sum, unit_rows
 from pyg_mmrec.utils.checks import check_flag, check_int
 
 #: Rows that k-means reads at most.
@@ -152,7 +152,7 @@ class AspectBranch(torch.nn.Module):
     def rebuilt(self, part: Tensor) -> tuple[Tensor, Tensor]:
         """``[num_items, num_parts]`` weights p and ``[num_items, word_channels]`` texts t' of parts (Eq. 14)."""
         weight = ((part * self.weigh).sum(-1) + self.weigh_bias).softmax(-1)
-        return weight, weight @ F.normalize(self.aspect, dim=-1)
+        return weight, weight @ unit_rows(self.aspect)
 
     def losses(self, x: Tensor, code: Code, part: Tensor) -> dict[str, Tensor]:
         """``aspects`` (first term of Eq. 15), ``[num_items]``, from the parts that fusion gave."""

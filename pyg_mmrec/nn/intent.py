@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from sklearn.cluster import KMeans
 from torch import Tensor
 from torch_geometric.utils import softmax
 
-from pyg_mmrec.utils import kept_entries, segment_mean, segment_rows, segment_sum, take_rows
+from pyg_mmrec.utils import kept_entries, segment_mean, segment_rows, segment_sum, take_rows, unit_rows
 from pyg_mmrec.utils.checks import check_choice, check_flag, check_int, check_positive
 
 #: Samples that k-means reads at most.
@@ -81,11 +80,11 @@ class SoftIntents(torch.nn.Module):
         if z.size(0) > PLACED_BY:
             z = z[torch.randperm(z.size(0), generator=generator)[:PLACED_BY].to(z.device)]
         if self.distance == "cosine":
-            z = F.normalize(z, dim=-1)
+            z = unit_rows(z)
         found = KMeans(num_intents, n_init=5, random_state=seed).fit(z.cpu().numpy())
         centre = torch.from_numpy(found.cluster_centers_).to(self.weight)
         if self.distance == "cosine":
-            centre = F.normalize(centre, dim=-1) * self.weight.norm(dim=-1, keepdim=True)
+            centre = unit_rows(centre) * self.weight.norm(dim=-1, keepdim=True)
         self.weight.copy_(centre)
         torch.nn.init.eye_(self.lin.weight)
         torch.nn.init.zeros_(self.lin.bias)
@@ -94,7 +93,7 @@ class SoftIntents(torch.nn.Module):
         """Probabilities and distances of each sample's intents."""
         mapped = self.lin(z)
         if self.distance == "cosine":
-            cosine = F.normalize(mapped, dim=-1) @ F.normalize(self.weight, dim=-1).t()
+            cosine = unit_rows(mapped) @ unit_rows(self.weight).t()
             g = (2 - 2 * cosine) / self.temperature
         else:
             norms = mapped.square().sum(-1, keepdim=True) + self.weight.square().sum(-1)

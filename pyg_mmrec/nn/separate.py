@@ -8,13 +8,12 @@ from collections.abc import Iterable, Mapping
 from typing import Literal, TypeAlias, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Linear
 
 from pyg_mmrec.nn.loss import CLUB, info_nce, negative_distance, symmetric_info_nce
 from pyg_mmrec.nn.projection import check_modality_names
-from pyg_mmrec.utils import take_rows
+from pyg_mmrec.utils import take_rows, unit_rows
 from pyg_mmrec.utils.checks import check_flag, check_int, check_not_negative, check_positive
 
 #: How generic parts of two modalities are aligned.
@@ -230,10 +229,10 @@ class SeparateLearning(torch.nn.Module):
         for name, project in self.align_out.items():
             x, mask = first[name]["align"], masks.get(name)
             if mask is None:
-                out[name] = F.normalize(project(x), dim=-1)
+                out[name] = unit_rows(project(x))
             else:  # the others must not enter the batch statistics
                 out[name] = x.new_zeros(x.size(0), self.HEAD).index_put(
-                    (mask,), F.normalize(project(x[mask]), dim=-1).to(x.dtype)
+                    (mask,), unit_rows(project(x[mask])).to(x.dtype)
                 )
         return out
 

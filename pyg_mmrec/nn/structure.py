@@ -6,7 +6,6 @@ import copy
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -20,6 +19,7 @@ from pyg_mmrec.utils import (
     knn,
     modality_masks,
     similarity_operators,
+    unit_rows,
     usable_rows,
 )
 from pyg_mmrec.utils.checks import check_int, check_part
@@ -149,7 +149,7 @@ class LatentStructure(torch.nn.Module):
         patterns = self._patterns(data, projected)
         graphs = {}
         for name, z in projected.items():
-            unit = F.normalize(z, dim=-1)
+            unit = unit_rows(z)
             weight = edge_scores(patterns[name], unit, unit).relu()
             degree = edge_sum(patterns[name], weight, weight.new_ones(z.size(0), 1))
             scale = torch.where(degree > 0, degree, 1.0).rsqrt()

@@ -26,7 +26,7 @@ from pyg_mmrec.utils.operators import (
 from pyg_mmrec.utils.popular import popular_items
 from pyg_mmrec.utils.pruning import degree_sensitive_pruning
 from pyg_mmrec.utils.ranking import csr_entries, rank_items, seen_items
-from pyg_mmrec.utils.rows import take_rows, triplet_scores
+from pyg_mmrec.utils.rows import take_rows, triplet_scores, unit_rows
 from pyg_mmrec.utils.segments import kept_entries, segment_mean, segment_rows, segment_sum
 from pyg_mmrec.utils.sparse import SparseOperator, layer_mean, masked_mean, normalized_weight
 from pyg_mmrec.utils.words import word_vectors
@@ -66,6 +66,7 @@ __all__ = [
     "take_rows",
     "to_csr",
     "triplet_scores",
+    "unit_rows",
     "usable_rows",
     "with_interactions",
     "with_operators",

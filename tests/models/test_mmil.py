@@ -24,7 +24,9 @@ def tables(model: MMIL, data: HeteroData, hidden: set[tuple[int, int]]) -> tuple
     a = adjacency(data[INTERACTS].edge_index)
     for u, i in hidden:
         a[u, i] = 0
-    user, item = light_gcn(a, numbers(model.user_emb.weight), numbers(model.item_emb.weight), model.num_layers)
+    every = numbers(model.item_emb.weight)
+    start = np.zeros((len(a), every.shape[1])) if model.user_emb is None else numbers(model.user_emb.weight)
+    user, item = light_gcn(a, start, every, model.num_layers)
     out = {"id": unit(item)}
     for name in model.in_channels:
         x = data["item"][f"x_{name}"].numpy().astype(np.float64)
@@ -63,7 +65,15 @@ class TestMMIL(FeatureModelTests[MMIL]):
         return float((model.scale * x @ e).detach()) + bias
 
     @pytest.mark.parametrize(
-        "init_args", [{}, {"residual": False}, {"head": "mlp"}, {"num_layers": 0, "num_item_layers": 0}]
+        "init_args",
+        [
+            {},
+            {"user_embedding": True},
+            {"residual": False},
+            {"head": "mlp"},
+            {"num_layers": 0, "num_item_layers": 0},
+            {"num_layers": 0, "user_embedding": True},
+        ],
     )
     def test_scores_equal_their_equations(self, tiny_data: HeteroData, init_args: dict[str, Any]) -> None:
         model = self.drawn(tiny_data, **init_args)
@@ -79,7 +89,7 @@ class TestMMIL(FeatureModelTests[MMIL]):
                 assert scores[user, item].item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
         torch.testing.assert_close(model(tiny_data).intent, out.assignment)
 
-    @pytest.mark.parametrize("init_args", [{}, {"head": "mlp"}, {"num_negatives": 3}])
+    @pytest.mark.parametrize("init_args", [{}, {"head": "mlp"}, {"num_negatives": 1}, {"user_embedding": True}])
     def test_losses_equal_their_equations(self, tiny_data: HeteroData, init_args: dict[str, Any]) -> None:
         weights = {"kl_weight": 0.7, "distance_weight": 0.3, "overlap_weight": 0.2, "contrast_weight": 0.5}
         model = self.drawn(tiny_data, **weights, **init_args)
@@ -189,7 +199,7 @@ class TestMMIL(FeatureModelTests[MMIL]):
         assert self.all_scores(model, tiny_data).isfinite().all()
         assert (model(tiny_data).intent is None) == ("intent_learning" in init_args)
 
-    def test_users_without_items_are_ranked_by_their_embedding(self, tiny_data: HeteroData) -> None:
+    def test_users_without_items_have_scores(self, tiny_data: HeteroData) -> None:
         edge_index = tiny_data[INTERACTS].edge_index
         tiny_data[INTERACTS].edge_index = edge_index[:, edge_index[0] != 4]
         scores = self.all_scores(self.build(tiny_data), tiny_data)
@@ -226,6 +236,22 @@ class TestMMIL(FeatureModelTests[MMIL]):
         losses = self.drawn(tiny_data, contrast_weight=1.0).loss(tiny_data, batch)
         assert losses["bce"].item() == losses["contrast"].item() == 0
         assert all(value.isfinite() for value in losses.values())
+
+    def test_users_are_what_they_did(self, tiny_data: HeteroData) -> None:
+        """Nothing is learned for a single user, unless it has an embedding: equal histories, equal vectors."""
+        edges = tiny_data[INTERACTS].edge_index
+        twin = edges[1][edges[0] == 3]
+        others = edges[:, edges[0] != 4]
+        tiny_data[INTERACTS].edge_index = torch.cat([others, torch.stack([torch.full_like(twin, 4), twin])], dim=1)
+        vector = self.drawn(tiny_data)(tiny_data).user
+        torch.testing.assert_close(vector[3], vector[4])
+        vector = self.drawn(tiny_data, user_embedding=True)(tiny_data).user
+        assert (vector[3] - vector[4]).abs().max() > 1e-3
+
+    def test_embeddings_start_long(self, tiny_data: HeteroData) -> None:
+        """A step of Adam, one thousandth an entry, hardly turns them."""
+        weight = self.build(tiny_data, hidden_channels=256).item_emb.weight
+        torch.testing.assert_close(weight.norm(dim=1), torch.full((30,), 16.0), rtol=0.2, atol=0)
 
     def test_explanations(self, tiny_data: HeteroData) -> None:
         model = self.drawn(tiny_data)
@@ -335,6 +361,7 @@ class TestMMIL(FeatureModelTests[MMIL]):
             ({"kl_weight": -1.0}, r"^'kl_weight' must not be negative \(got -1.0\)$"),
             ({"keep": 1.0}, r"^'keep' must lie between 0 and 1 \(got 1.0\)$"),
             ({"hidden_share": 0.0}, r"^'hidden_share' must lie between 0 and 1 \(got 0.0\)$"),
+            ({"user_embedding": "yes"}, r"^'user_embedding' must be True or False \(got 'yes'\)$"),
             ({"num_negatives": 0}, r"^'num_negatives' must be positive \(got 0\)$"),
             ({"temperature": 0.0}, r"^'temperature' must be positive \(got 0.0\)$"),
             (

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_mmrec.typing import Triplets
-from pyg_mmrec.utils import take_rows, triplet_scores
+from pyg_mmrec.utils import take_rows, triplet_scores, unit_rows
 
 
 @pytest.mark.parametrize("shape", [(5,), (2, 5), (2, 0), (3, 2, 2)])
@@ -39,3 +40,36 @@ def test_triplet_scores_equal_a_loop() -> None:
         for column in range(3):
             expected = user[batch.user[column]] @ item[items[column]]
             torch.testing.assert_close(scores[row, column], expected)
+
+
+@pytest.mark.parametrize("shape", [(7,), (5, 7), (2, 3, 7), (0, 7)])
+def test_unit_rows_equal_normalize_with_its_gradient(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_()
+    weight = torch.randn(shape, dtype=torch.float64, generator=generator)
+    out, expected = unit_rows(x), F.normalize(x, dim=-1)
+    torch.testing.assert_close(out, expected)
+    grads = [torch.autograd.grad((part * weight).sum(), x)[0] for part in (out, expected)]
+    torch.testing.assert_close(*grads)
+
+
+def test_unit_rows_of_zeros_are_zeros() -> None:
+    x = torch.zeros(2, 3, requires_grad=True)
+    unit_rows(x).sum().backward()
+    assert torch.equal(unit_rows(x), torch.zeros(2, 3))
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+
+
+def test_unit_rows_in_half_precision() -> None:
+    """The length is taken in single precision; type and gradient's type stay."""
+    x = torch.randn(50, 300, generator=torch.Generator().manual_seed(0)).bfloat16().requires_grad_()
+    out = unit_rows(x)
+    out.float().square().sum().backward()
+    assert out.dtype == torch.bfloat16 == x.grad.dtype  # type: ignore[union-attr]
+    torch.testing.assert_close(out, F.normalize(x.float(), dim=-1).bfloat16(), rtol=0.01, atol=0)
+
+
+def test_unit_rows_gradient_by_differences() -> None:
+    x = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.autograd.gradcheck(unit_rows, x)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from pyg_mmrec.utils import csr_entries
+from pyg_mmrec.utils import csr_entries, unit_rows
 from pyg_mmrec.utils.precision import at_least_single
 
 #: Similarities held at a time; a few megabytes stay in the processor's cache.
@@ -70,7 +70,7 @@ def info_nce(
         raise ValueError(f"'negative' must have the shape {expected} (got {tuple(negative.shape)})")
     anchor, positive, negative = at_least_single(anchor, positive, negative)
     with torch.autocast(anchor.device.type, enabled=False):  # sums over a catalogue want single precision
-        anchor, positive, negative = (F.normalize(x, dim=-1) for x in (anchor, positive, negative))
+        anchor, positive, negative = (unit_rows(x) for x in (anchor, positive, negative))
         groups = [] if index is None else [_Groups.of(part) for part in index.view(-1, anchor.size(0))]
         loss: Tensor = _BlockedContrast.apply(anchor, positive, temperature, groups, negative)
     return loss

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from pyg_mmrec.utils import unit_rows
 
 
 def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
@@ -77,7 +78,7 @@ def aspect_loss(reconstructed: Tensor, text: Tensor, negative: Tensor) -> Tensor
         >>> aspect_loss(torch.tensor([[5.0, 0.0]]), text, other)
         tensor([1.])
     """
-    reconstructed, text, negative = (F.normalize(part, dim=-1) for part in (reconstructed, text, negative))
+    reconstructed, text, negative = (unit_rows(part) for part in (reconstructed, text, negative))
     own = (reconstructed * text).sum(-1, keepdim=True)
     others = torch.einsum("nc,ngc->ng", reconstructed, negative)
     return (1 - own + others).clamp_min(0).sum(-1)
@@ -96,7 +97,7 @@ def orthogonality_loss(aspect: Tensor) -> Tensor:
         >>> orthogonality_loss(torch.tensor([[2.0, 0.0], [0.0, 3.0]]))
         tensor(0.)
     """
-    unit = F.normalize(aspect, dim=-1)
+    unit = unit_rows(aspect)
     gram = unit @ unit.t()
     norm: Tensor = torch.linalg.vector_norm(gram - torch.eye(gram.size(0), dtype=gram.dtype, device=gram.device))
     return norm

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
+
+from pyg_mmrec.utils import unit_rows
 
 
 def negative_distance(generic: Tensor, unique: Tensor, normalized: bool = True) -> Tensor:
@@ -29,5 +30,5 @@ def negative_distance(generic: Tensor, unique: Tensor, normalized: bool = True) 
         tensor(-2.)
     """
     if normalized:
-        generic, unique = F.normalize(generic, dim=-1), F.normalize(unique, dim=-1)
+        generic, unique = unit_rows(generic), unit_rows(unique)
     return -(generic - unique).square().sum(-1).mean()

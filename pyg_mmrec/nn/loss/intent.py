@@ -6,8 +6,9 @@ import math
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from pyg_mmrec.utils import unit_rows
 
 
 def intent_kl(assignment: Tensor, of: Literal["users", "batch"] = "users") -> Tensor:
@@ -56,7 +57,7 @@ def intent_overlap(intent: Tensor, form: Literal["squared", "printed"] = "square
     if form == "printed":
         total, each = intent.sum(0).square().sum(), intent.square().sum()
     else:
-        intent = F.normalize(intent, dim=-1)
+        intent = unit_rows(intent)
         total, each = (intent @ intent.t()).square().sum(), intent.square().sum(-1).square().sum()
     return (total - each) / 2
 
@@ -85,7 +86,7 @@ def intent_contrast(one: Tensor, other: Tensor, temperature: float = 0.5) -> Ten
         >>> round(float(intent_contrast(view, view, 1.0)), 4)  # 2 intents, 2 directions, 2 negatives of cosine 0
         2.2058
     """
-    one, other = F.normalize(one, dim=-1) / temperature**0.5, F.normalize(other, dim=-1) / temperature**0.5
+    one, other = unit_rows(one) / temperature**0.5, unit_rows(other) / temperature**0.5
     across = one @ other.mT  # [num_users, K, K]
     same = torch.eye(across.size(-1), dtype=torch.bool, device=across.device)
     positive = across.diagonal(dim1=1, dim2=2)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from pyg_mmrec.utils import unit_rows
 from pyg_mmrec.utils.gram import gram
 from pyg_mmrec.utils.precision import at_least_single
 
@@ -83,7 +83,7 @@ def _root_mean_square(
     (x,) = at_least_single(x)
     with torch.autocast(x.device.type, enabled=False):
         if normalized:
-            x = F.normalize(x, dim=-1)
+            x = unit_rows(x)
         with torch.no_grad():
             square, grad = error(x, target.to(x.dtype))
             loss = (square / x.size(0) ** 2 + EPSILON).sqrt()
