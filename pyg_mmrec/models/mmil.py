@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Literal, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import Embedding, Linear, Sequential
+from torch.nn import Linear, Sequential
 from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models.base import Recommender, Representations, UserItem
-from pyg_mmrec.nn import MultiIntentExtractor, Standardize, reset_xavier
+from pyg_mmrec.nn import MultiIntentExtractor, Standardize, XavierEmbedding, reset_xavier
 from pyg_mmrec.nn.conv import LightGCNConv
 from pyg_mmrec.nn.loss import intent_contrast, intent_kl, intent_overlap
 from pyg_mmrec.nn.projection import check_modality_names
@@ -63,10 +63,9 @@ class MMIL(Recommender):
     From "Multimodal-aware Multi-intention Learning for Recommendation" (MMIL, 2024).
 
     Items have a channel for each modality, a linear map of standardised features passed over its kNN graph, and one for
-    their ID, LightGCN over the user-item graph; rows have length one. A user's ID channel is what that graph passes to
-    it. What a user intends and what its vector :math:`\mathbf{x}_u` is comes from its ID channel and its history
-    (Eq. 4, 9 to 11 and 14, :class:`~pyg_mmrec.nn.MultiIntentExtractor`); with learned a, :math:`\lambda` and b, the
-    probability of an item is
+    their ID, LightGCN over the user-item graph; rows have length one. What a user intends and what its vector
+    :math:`\mathbf{x}_u` is comes from its ID channel and its history (Eq. 4, 9 to 11 and 14,
+    :class:`~pyg_mmrec.nn.MultiIntentExtractor`); with learned a, :math:`\lambda` and b, the probability of an item is
 
     .. math::
         \hat{p}_{ui} = \sigma\Big(\lambda \Big\langle \mathbf{x}_u + \mathrm{MLP}(\mathbf{x}_u),
@@ -94,8 +93,11 @@ class MMIL(Recommender):
         num_layers: Layers over the user-item graph, 0 for the plain form (default: 2).
         num_item_layers: Layers over each modality's item graph, 0 for none (default: 1).
         num_heads: Heads of the attention in Eq. 9, which divide the width (default: 4).
-        user_embedding: Whether users have an embedding of their own too, which the graph passes on (default: False: it
-            learns by heart what a user bought, and ranks worse).
+        user_embedding: Whether users have an ID embedding too, or their ID channel is only what the graph passes to
+            them from items, so that nothing is learned of a single user (default: True).
+        embedding_std: ID embeddings start normal with this standard deviation (default: None, Xavier-uniform, as the
+            published protocol does). Rows are brought to length one: a step of Adam turns short ones far, and they soon
+            learn interactions by heart, but cluster well; long ones, such as of 1, rank better and hardly cluster.
         head: ``'inner'`` as above (default), or ``'mlp'``, a perceptron of three layers on pairs of a user's vector and
             an item, which costs a pass for each pair.
         residual: Whether the inner product reads :math:`\mathbf{x}_u + \mathrm{MLP}(\mathbf{x}_u)` or, as printed,
@@ -115,7 +117,7 @@ class MMIL(Recommender):
         distance: Distance of Eq. 4, see :class:`~pyg_mmrec.nn.SoftIntents`.
         keep: Share of a history in each of the two parts that are contrasted (default: 0.5).
         hidden_share: Share of a history that is hidden and predicted (default: 0.5).
-        num_negatives: Negative items for each hidden one (default: 4; the paper does not say).
+        num_negatives: Negative items for each hidden one (default: 1; the paper does not say).
         warmup_epochs: Epochs before the intents are put at the k-means centres of the users' samples
             (:meth:`~pyg_mmrec.nn.SoftIntents.place`) and the losses of the intents begin (default: 10; the paper does
             not say how intents start). None draws them at random and has the losses from the start.
@@ -139,7 +141,8 @@ class MMIL(Recommender):
         num_layers: int = 2,
         num_item_layers: int = 1,
         num_heads: int = 4,
-        user_embedding: bool = False,
+        user_embedding: bool = True,
+        embedding_std: float | None = None,
         head: Literal["inner", "mlp"] = "inner",
         residual: bool = True,
         intent_learning: bool = True,
@@ -155,7 +158,7 @@ class MMIL(Recommender):
         distance: Literal["cosine", "euclid"] = "cosine",
         keep: float = 0.5,
         hidden_share: float = 0.5,
-        num_negatives: int = 4,
+        num_negatives: int = 1,
         warmup_epochs: int | None = 10,
     ) -> None:
         super().__init__(num_users, num_items)
@@ -173,13 +176,16 @@ class MMIL(Recommender):
         check_choice(("squared", "printed"), overlap_form=overlap_form)
         weights = {"kl_weight": kl_weight, "distance_weight": distance_weight, "overlap_weight": overlap_weight}
         check_not_negative(**weights, contrast_weight=contrast_weight)
+        if embedding_std is not None:
+            check_positive(embedding_std=embedding_std)
         check_positive(temperature=temperature, assignment_temperature=assignment_temperature)
         check_between(keep=keep, hidden_share=hidden_share)
         self.in_channels = dict(in_channels)
         self.hidden_channels = hidden_channels
         self.num_intents = num_intents
         self.num_layers, self.num_item_layers = num_layers, num_item_layers
-        self.num_heads, self.user_embedding = num_heads, user_embedding
+        self.num_heads = num_heads
+        self.user_embedding, self.embedding_std = user_embedding, embedding_std
         self.head, self.residual = head, residual
         self.intent_learning, self.modal_awareness = intent_learning, modal_awareness
         self.kl_weight, self.kl_of = kl_weight, kl_of
@@ -191,8 +197,8 @@ class MMIL(Recommender):
         self.warmup_epochs = warmup_epochs
 
         d, channels = hidden_channels, [ID, *in_channels]
-        self.user_emb = Embedding(num_users, d) if user_embedding else None
-        self.item_emb = Embedding(num_items, d)
+        self.user_emb = XavierEmbedding(num_users, d) if user_embedding else None
+        self.item_emb = XavierEmbedding(num_items, d)
         self.conv = LightGCNConv(num_layers)
         self.encoder = torch.nn.ModuleDict({name: Linear(width, d) for name, width in in_channels.items()})  # g_m
         self.extractor = MultiIntentExtractor(
@@ -217,14 +223,12 @@ class MMIL(Recommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws everything anew; the weights of the channels start even, biases at zero.
-
-        Embeddings start normal: their rows are brought to length one, and a step of Adam turns short ones so far that
-        they learn interactions by heart.
-        """
-        for module in (self.user_emb, self.item_emb, self.extractor):
-            if module is not None:
-                module.reset_parameters()
+        """Draws everything anew; the weights of the channels start even, biases at zero."""
+        for table in filter(None, (self.user_emb, self.item_emb)):
+            table.reset_parameters()
+            if self.embedding_std is not None:
+                torch.nn.init.normal_(table.weight, std=self.embedding_std)
+        self.extractor.reset_parameters()
         reset_xavier(self.encoder)
         reset_xavier(self.predictor)
         torch.nn.init.zeros_(self.item_weight)

@@ -68,11 +68,11 @@ class TestMMIL(FeatureModelTests[MMIL]):
         "init_args",
         [
             {},
-            {"user_embedding": True},
+            {"user_embedding": False},
             {"residual": False},
             {"head": "mlp"},
             {"num_layers": 0, "num_item_layers": 0},
-            {"num_layers": 0, "user_embedding": True},
+            {"num_layers": 0, "user_embedding": False},
         ],
     )
     def test_scores_equal_their_equations(self, tiny_data: HeteroData, init_args: dict[str, Any]) -> None:
@@ -89,7 +89,7 @@ class TestMMIL(FeatureModelTests[MMIL]):
                 assert scores[user, item].item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
         torch.testing.assert_close(model(tiny_data).intent, out.assignment)
 
-    @pytest.mark.parametrize("init_args", [{}, {"head": "mlp"}, {"num_negatives": 1}, {"user_embedding": True}])
+    @pytest.mark.parametrize("init_args", [{}, {"head": "mlp"}, {"num_negatives": 3}, {"user_embedding": False}])
     def test_losses_equal_their_equations(self, tiny_data: HeteroData, init_args: dict[str, Any]) -> None:
         weights = {"kl_weight": 0.7, "distance_weight": 0.3, "overlap_weight": 0.2, "contrast_weight": 0.5}
         model = self.drawn(tiny_data, **weights, **init_args)
@@ -237,21 +237,23 @@ class TestMMIL(FeatureModelTests[MMIL]):
         assert losses["bce"].item() == losses["contrast"].item() == 0
         assert all(value.isfinite() for value in losses.values())
 
-    def test_users_are_what_they_did(self, tiny_data: HeteroData) -> None:
-        """Nothing is learned for a single user, unless it has an embedding: equal histories, equal vectors."""
+    def test_users_without_an_embedding(self, tiny_data: HeteroData) -> None:
+        """Nothing is then learned of a single user: equal histories, equal vectors."""
         edges = tiny_data[INTERACTS].edge_index
         twin = edges[1][edges[0] == 3]
         others = edges[:, edges[0] != 4]
         tiny_data[INTERACTS].edge_index = torch.cat([others, torch.stack([torch.full_like(twin, 4), twin])], dim=1)
-        vector = self.drawn(tiny_data)(tiny_data).user
+        vector = self.drawn(tiny_data, user_embedding=False)(tiny_data).user
         torch.testing.assert_close(vector[3], vector[4])
-        vector = self.drawn(tiny_data, user_embedding=True)(tiny_data).user
+        vector = self.drawn(tiny_data)(tiny_data).user
         assert (vector[3] - vector[4]).abs().max() > 1e-3
 
-    def test_embeddings_start_long(self, tiny_data: HeteroData) -> None:
-        """A step of Adam, one thousandth an entry, hardly turns them."""
+    def test_how_embeddings_start(self, tiny_data: HeteroData) -> None:
+        bound = (6 / (30 + 256)) ** 0.5
         weight = self.build(tiny_data, hidden_channels=256).item_emb.weight
-        torch.testing.assert_close(weight.norm(dim=1), torch.full((30,), 16.0), rtol=0.2, atol=0)
+        assert weight.abs().max().item() == pytest.approx(bound, rel=0.01)
+        weight = self.build(tiny_data, hidden_channels=256, embedding_std=0.5).item_emb.weight
+        torch.testing.assert_close(weight.norm(dim=1), torch.full((30,), 8.0), rtol=0.2, atol=0)
 
     def test_explanations(self, tiny_data: HeteroData) -> None:
         model = self.drawn(tiny_data)
@@ -362,6 +364,7 @@ class TestMMIL(FeatureModelTests[MMIL]):
             ({"keep": 1.0}, r"^'keep' must lie between 0 and 1 \(got 1.0\)$"),
             ({"hidden_share": 0.0}, r"^'hidden_share' must lie between 0 and 1 \(got 0.0\)$"),
             ({"user_embedding": "yes"}, r"^'user_embedding' must be True or False \(got 'yes'\)$"),
+            ({"embedding_std": 0.0}, r"^'embedding_std' must be positive \(got 0.0\)$"),
             ({"num_negatives": 0}, r"^'num_negatives' must be positive \(got 0\)$"),
             ({"temperature": 0.0}, r"^'temperature' must be positive \(got 0.0\)$"),
             (
