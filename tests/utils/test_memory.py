@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 
@@ -9,18 +11,18 @@ import pytest
 
 from pyg_mmrec.utils import keep_freed_memory
 
-#: The pages that a process of its own faults in while it makes and frees eight tensors of 8 MB a hundred times.
+#: The pages that a process of its own faults in, each of 101 times that it replaces eight tensors of 8 MB by new ones.
 FAULTS = """
 import resource, torch
 from pyg_mmrec.utils import keep_freed_memory
 print(keep_freed_memory())
 def work(times):
+    faults = [resource.getrusage(resource.RUSAGE_SELF).ru_minflt]
     for _ in range(times):
         parts = [torch.zeros(2**21) for _ in range(8)]
-work(10)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-work(100)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+    return [after - before for before, after in zip(faults, faults[1:])]
+print(work(101))
 """
 
 
@@ -33,9 +35,10 @@ def _undecided(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_freed_memory_is_used_again() -> None:
     done = subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True)
-    taken, faults = done.stdout.split()
+    taken, faults = done.stdout.splitlines()
     assert taken == "True"
-    assert int(faults) < 10_000  # one for each page of each tensor would be 1,600,000
+    # The middle one of all, as the heap may still grow now and then. Handed back, one tensor alone has 2,048 pages.
+    assert statistics.median(json.loads(faults)) < 100
 
 
 @pytest.mark.parametrize(
