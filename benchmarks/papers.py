@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import inspect
 import json
 import shlex
 import subprocess
@@ -22,6 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import yaml
+
+import pyg_mmrec.models
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
@@ -187,13 +190,15 @@ def _items(spec: dict[str, Any], name: str, published: pd.DataFrame, results: Pa
 
 def _swept(argument: str, spec: dict[str, Any], results: Path) -> Item:
     """The best of an argument's values on validation, None unless all of them were trained."""
-    values = _yaml("accuracy.yaml")[spec["model"]]["sweep"][argument]
+    trained = _yaml("accuracy.yaml")[spec["model"]]
+    values = trained["sweep"][argument]
     label = f"{spec['dataset']}, {argument}: best of {len(values)}, validation {SWEPT.removeprefix('val_')}"
     table = _table(results / "sweep_runs.csv")
     if table is None:
         return Item(label, "", "", None)
     rows = table[(table["dataset"] == spec["dataset"]) & (table["model"] == spec["model"])]
-    given = [json.loads(one) for one in rows["init_args"]]
+    defaults = default_args(getattr(pyg_mmrec.models, trained.get("model", spec["model"])))
+    given = [{**defaults, **json.loads(one)} for one in rows["init_args"]]
     others = [json.dumps(_without(one, argument), sort_keys=True) for one in given]
     point = max(set(others), key=others.count, default="")  # where only this argument differs
     found = {
@@ -206,6 +211,12 @@ def _swept(argument: str, spec: dict[str, Any], results: Path) -> Item:
         return Item(label, "", "", None)
     best = max(scores, key=lambda value: scores[value])
     return Item(label, "", "", f"{best:g} ({scores[best]:.4f})")
+
+
+def default_args(model: type) -> dict[str, Any]:
+    """The arguments of a model's constructor that have a default."""
+    parameters = inspect.signature(model).parameters.values()
+    return {one.name: one.default for one in parameters if one.default is not one.empty}
 
 
 def _argument(init_args: dict[str, Any], name: str) -> Any:

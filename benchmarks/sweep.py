@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 import yaml
 from accuracy import FOLDER, Runs, candidates
+from papers import default_args
 from tasks import load
 
 from pyg_mmrec.benchmark import Candidate, default_split, prepare, split_hash
@@ -42,7 +43,12 @@ def middle(grid: list[Candidate], runs: pd.DataFrame, facts: dict[str, str]) -> 
 
 
 def varied(point: Candidate, name: str, value: Any, modalities: list[str]) -> Candidate:
-    """The point with an argument changed; ``<modality>_weight`` is its share, the other modalities divide the rest."""
+    """The point with an argument changed; ``<modality>_weight`` is its share, the other modalities divide the rest.
+
+    The point itself where the value is its own, so that it is trained once.
+    """
+    if {**default_args(point.model), **point.init_args}.get(name) == value:
+        return point
     modality = name.removesuffix("_weight")
     change = {name: value}
     if modality in modalities:
