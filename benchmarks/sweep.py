@@ -60,13 +60,20 @@ def varied(point: Candidate, name: str, value: Any, modalities: list[str]) -> Ca
 def plot(rows: pd.DataFrame, path: Path) -> None:
     """One panel for each argument: mean over seeds, and the range."""
     names = rows["argument"].unique()
-    _, axes = plt.subplots(1, len(names), figsize=(4 * len(names), 3), squeeze=False, sharey=True, layout="constrained")
-    for axis, name in zip(axes[0], names, strict=True):
+    columns = min(3, len(names))
+    lines = -(-len(names) // columns)
+    size = (4 * columns, 3 * lines)
+    _, axes = plt.subplots(lines, columns, figsize=size, squeeze=False, sharey=True, layout="constrained")
+    for axis in axes.flat[len(names) :]:
+        axis.remove()
+    for axis, name in zip(axes.flat, names, strict=False):
         values = rows[rows["argument"] == name].groupby("value")[METRIC].agg(["mean", "min", "max"])
         axis.plot(values.index, values["mean"], marker="o")
         axis.fill_between(values.index, values["min"], values["max"], alpha=0.2)
         scale = "log" if (values.index > 0).all() else "linear"
         axis.set(xscale=scale, xlabel=name, ylabel="validation Recall@20")
+        axis.set_xticks(values.index, [f"{value:g}" for value in values.index], minor=False)
+        axis.minorticks_off()
     plt.savefig(path, dpi=150)
     plt.close()
 
