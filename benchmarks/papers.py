@@ -20,7 +20,6 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import yaml
 
@@ -177,7 +176,7 @@ def _mean(row: pd.Series, column: str) -> str:
 def _items(spec: dict[str, Any], name: str, published: pd.DataFrame, results: Path) -> list[Item]:
     """Figures of a file, None where they are not there."""
     if "sweep" in spec:
-        return [_swept(argument, spec["sweep"], results) for argument in spec["sweep"]["arguments"]]
+        return [item for argument in spec["sweep"]["arguments"] for item in _swept(argument, spec["sweep"], results)]
     paper = spec.get("paper", "")
     if isinstance(paper, dict):
         row = published[published["table"].astype(str) == name.rpartition("/")[2].removeprefix("table")]
@@ -188,29 +187,34 @@ def _items(spec: dict[str, Any], name: str, published: pd.DataFrame, results: Pa
     return [Item(spec["label"], spec.get("on", ""), shown, _evidence(spec, results))]
 
 
-def _swept(argument: str, spec: dict[str, Any], results: Path) -> Item:
-    """The best of an argument's values on validation, None unless all of them were trained."""
+def _swept(argument: str, spec: dict[str, Any], results: Path) -> list[Item]:
+    """The best of an argument's values on validation, and those that were not trained."""
     trained = _yaml("accuracy.yaml")[spec["model"]]
     values = trained["sweep"][argument]
-    label = f"{spec['dataset']}, {argument}: best of {len(values)}, validation {SWEPT.removeprefix('val_')}"
-    table = _table(results / "sweep_runs.csv")
-    if table is None:
-        return Item(label, "", "", None)
-    rows = table[(table["dataset"] == spec["dataset"]) & (table["model"] == spec["model"])]
-    defaults = default_args(getattr(pyg_mmrec.models, trained.get("model", spec["model"])))
-    given = [{**defaults, **json.loads(one)} for one in rows["init_args"]]
-    others = [json.dumps(_without(one, argument), sort_keys=True) for one in given]
-    point = max(set(others), key=others.count, default="")  # where only this argument differs
-    found = {
-        _argument(one, argument): score
-        for one, other, score in zip(given, others, rows[SWEPT], strict=True)
-        if other == point
-    }
-    scores = {value: found.get(value, np.nan) for value in values}
-    if any(pd.isna(score) for score in scores.values()):
-        return Item(label, "", "", None)
-    best = max(scores, key=lambda value: scores[value])
-    return Item(label, "", "", f"{best:g} ({scores[best]:.4f})")
+    table, found = _table(results / "sweep_runs.csv"), {}
+    if table is not None:
+        rows = table[(table["dataset"] == spec["dataset"]) & (table["model"] == spec["model"])]
+        defaults = default_args(getattr(pyg_mmrec.models, trained.get("model", spec["model"])))
+        given = [{**defaults, **json.loads(one)} for one in rows["init_args"]]
+        others = [json.dumps(_without(one, argument), sort_keys=True) for one in given]
+        point = max(set(others), key=others.count, default="")  # where only this argument differs
+        found = {
+            _argument(one, argument): score
+            for one, other, score in zip(given, others, rows[SWEPT], strict=True)
+            if other == point
+        }
+    scores = {value: found[value] for value in values if value in found}
+    if len(scores) < 2:  # the point itself is there, or nothing is
+        scores = {}
+    missing = [f"{value:g}" for value in values if value not in scores]
+    label, items = f"{spec['dataset']}, {argument}", []
+    if scores:
+        best = max(scores, key=lambda value: scores[value])
+        what = f"{label}: best of {len(scores)}, validation {SWEPT.removeprefix('val_')}"
+        items.append(Item(what, "", "", f"{best:g} ({scores[best]:.4f})"))
+    if missing:
+        items.append(Item(f"{label}: {', '.join(missing)}", "", "", None))
+    return items
 
 
 def default_args(model: type) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def plot(rows: pd.DataFrame, path: Path) -> None:
         axis.fill_between(values.index, values["min"], values["max"], alpha=0.2)
         scale = "log" if (values.index > 0).all() else "linear"
         axis.set(xscale=scale, xlabel=name, ylabel="validation Recall@20")
-        axis.set_xticks(values.index, [f"{value:g}" for value in values.index], minor=False)
+        axis.set_xticks(values.index, [f"{value:g}" for value in values.index])
         axis.minorticks_off()
     plt.savefig(path, dpi=150)
     plt.close()

@@ -13,6 +13,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from pyg_mmrec.benchmark import Candidate
+from pyg_mmrec.models import MMIL
+
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 #: Tables and figures of each paper.
@@ -30,6 +33,7 @@ def module(name: str) -> ModuleType:
 
 
 papers, _, _, report = (module(name) for name in ("papers", "report_tables", "report_speed", "report"))
+_, _, sweep = (module(name) for name in ("tasks", "accuracy", "sweep"))
 EXPERIMENTS = {one.name: one for one in papers.load()}
 SPECS: dict[str, Any] = yaml.safe_load((BENCHMARKS / "accuracy.yaml").read_text())
 
@@ -114,17 +118,32 @@ def test_figures_on_other_data_are_not_done(tmp_path: Path) -> None:
 
 
 def test_a_sweep_is_done_when_all_values_are(tmp_path: Path) -> None:
+    given = [{"hidden_channels": width} for width in SPECS["MMIL"]["sweep"]["hidden_channels"]]
+    given[2] = {}  # the default, as the point in the middle has it
     rows = [
-        {"dataset": "baby", "model": "MMIL", "init_args": json.dumps({"hidden_channels": width}), papers.SWEPT: score}
-        for width, score in zip(SPECS["MMIL"]["sweep"]["hidden_channels"], (0.1, 0.2, 0.3, 0.5, 0.4), strict=True)
+        {"dataset": "baby", "model": "MMIL", "init_args": json.dumps(args), papers.SWEPT: score}
+        for args, score in zip(given, (0.1, 0.2, 0.3, 0.5, 0.4, 0.1), strict=True)
     ]
-    write(tmp_path, "sweep_runs.csv", rows[:-1])
     assert status(tmp_path, "mmil/figure4") == "not run"
+    write(tmp_path, "sweep_runs.csv", rows[2:3])
+    assert status(tmp_path, "mmil/figure4") == "not run"
+    write(tmp_path, "sweep_runs.csv", rows[:-1])
+    assert status(tmp_path, "mmil/figure4") == "partly (1 of 2)"
+    assert "| baby, hidden_channels: 512 |  |  | not run |" in papers.page(tmp_path)
     write(tmp_path, "sweep_runs.csv", rows)
     assert status(tmp_path, "mmil/figure4") == "done"
     assert "128 (0.5000)" in papers.page(tmp_path)
     args = {"modality_weights": {"image": 0.3, "text": 0.7}}
     assert papers._argument(args, "image_weight") == 0.3
+
+
+def test_the_middle_of_a_sweep_is_one_candidate() -> None:
+    point = Candidate(MMIL, {"num_negatives": 4}, {"patience": 3})
+    assert sweep.varied(point, "num_negatives", 4, []) is point
+    assert sweep.varied(point, "hidden_channels", 64, []) is point  # the default
+    assert sweep.varied(point, "hidden_channels", 32, []) == Candidate(
+        MMIL, {"num_negatives": 4, "hidden_channels": 32}, {"patience": 3}
+    )
 
 
 def test_a_variant_in_place_of_a_model_is_named(tmp_path: Path) -> None:
