@@ -91,15 +91,15 @@ def needed(names: list[str], specs: dict[str, Any]) -> set[str]:
 def choose(name: str, specs: dict[str, Any], runs: Runs, seed: int) -> Candidate:
     """The point of the grid that is best on validation.
 
-    With ``point_of`` it is the one chosen for another model, with other arguments; with ``base_of`` the grid is that of
-    a plug-in to what was chosen for another model.
+    With ``point_of`` the grid is that of other arguments of what was chosen for another model, with ``base_of`` that of
+    a plug-in to it.
     """
     spec, dataset = specs[name], runs.facts["dataset"]
+    grid = candidates(name, spec, dataset)
     if "point_of" in spec:
         other = choose(spec["point_of"], specs, runs, seed)
-        return replace(other, init_args={**other.init_args, **spec["args"]}, label=name)
-    grid = candidates(name, spec, dataset)
-    if "base_of" in spec:
+        grid = [replace(other, init_args={**other.init_args, **one.init_args}, label=name) for one in grid]
+    elif "base_of" in spec:
         other = choose(spec["base_of"], specs, runs, seed)
         base = {"base": other.model.__name__, "base_args": other.init_args}
         trainer = other.trainer_args

@@ -6,8 +6,8 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
@@ -33,7 +33,7 @@ def module(name: str) -> ModuleType:
 
 
 papers, _, _, report = (module(name) for name in ("papers", "report_tables", "report_speed", "report"))
-_, _, sweep = (module(name) for name in ("tasks", "accuracy", "sweep"))
+_, accuracy, sweep = (module(name) for name in ("tasks", "accuracy", "sweep"))
 EXPERIMENTS = {one.name: one for one in papers.load()}
 SPECS: dict[str, Any] = yaml.safe_load((BENCHMARKS / "accuracy.yaml").read_text())
 
@@ -144,6 +144,32 @@ def test_the_middle_of_a_sweep_is_one_candidate() -> None:
     assert sweep.varied(point, "hidden_channels", 32, []) == Candidate(
         MMIL, {"num_negatives": 4, "hidden_channels": 32}, {"patience": 3}
     )
+
+
+class Scores:
+    """Grades candidates by their arguments."""
+
+    facts: ClassVar = {"dataset": "baby"}
+    task = SimpleNamespace(monitor="recall@20")
+
+    def run(self, candidate: Candidate, seed: int, purpose: str) -> dict[str, float]:
+        assert (seed, purpose) == (0, "search")
+        return {"val_recall@20": candidate.init_args["l2_weight"] % 1 + candidate.init_args.get("num_layers", 0)}
+
+
+def test_a_search_goes_on_from_the_point_of_another() -> None:
+    specs = {
+        "LightGCN": {"grid": {"l2_weight": [0.1, 0.2, 1.0]}, "trainer": {"patience": 3}},
+        "wider": {"model": "LightGCN", "point_of": "LightGCN", "args": {"hidden_channels": 128}},
+        "deeper": {"model": "LightGCN", "point_of": "wider", "grid": {"num_layers": [0, 3, 1]}},
+        "none": {"model": "LightGCN", "point_of": "LightGCN", "args": {"l2_weight": 0.0}},
+    }
+    chosen = {name: accuracy.choose(name, specs, Scores(), 0) for name in specs}
+    assert {one.name for one in chosen.values()} == {"LightGCN", "wider", "deeper", "none"}
+    assert all(one.trainer_args == {"patience": 3} for one in chosen.values())
+    assert chosen["wider"].init_args == {"l2_weight": 0.2, "hidden_channels": 128}
+    assert chosen["deeper"].init_args == {"l2_weight": 0.2, "hidden_channels": 128, "num_layers": 3}
+    assert chosen["none"].init_args == {"l2_weight": 0.0}
 
 
 def test_a_variant_in_place_of_a_model_is_named(tmp_path: Path) -> None:
