@@ -67,6 +67,9 @@ class Recommender(torch.nn.Module, ABC):
     #: Whether the model reads the graph of users with common items (:class:`pyg_mmrec.transforms.UserCooccurrence`).
     user_cooccurrence: ClassVar[bool] = False
 
+    #: Whether representations tell ``behavior`` from ``modal``, which :class:`WithBMA` aligns.
+    two_lines: bool = False
+
     #: What :meth:`loss` takes: ``'triplets'``, ``Triplets`` of interactions, or ``'histories'``, ``Histories`` of users
     #: (``pyg_mmrec.typing``).
     batches: ClassVar[Batches] = "triplets"

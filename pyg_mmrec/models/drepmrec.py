@@ -76,6 +76,7 @@ class DRepMRec(Recommender):
     """
 
     modal_graphs: ClassVar[tuple[str, ...]] = (ITEM, USER)
+    two_lines = True
 
     def __init__(
         self,

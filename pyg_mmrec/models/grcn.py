@@ -69,6 +69,8 @@ class GRCN(Recommender):
         ValueError: If there is no modality or an argument is out of range.
     """
 
+    two_lines = True
+
     def __init__(
         self,
         num_users: int,

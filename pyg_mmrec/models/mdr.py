@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models.content_din import ITEMS_AT_ONCE, TEXT, ContentDIN, Encoded, modality_names
 from pyg_mmrec.nn import AttributeLayout, DisentangledFusion
+from pyg_mmrec.nn.loss import leakage_loss
 from pyg_mmrec.typing import ITEM
 from pyg_mmrec.utils.checks import check_int, check_not_negative, check_share
 from pyg_mmrec.utils.modes import evaluating
@@ -48,6 +49,10 @@ class MDR(ContentDIN):
     predicted from the part of an attribute in the modality that dominates it, and the norm of what fuses the black box
     (Eq. 4). ``information_weight=0`` is the paper's ablation, w/o IC.
 
+    No term of the objective forbids other parts, such as that of an attribute without labels, to hold a labelled
+    attribute as well. ``leakage_weight`` adds one, :func:`~pyg_mmrec.nn.loss.leakage_loss` of what the classifiers see
+    in an item and all other parts as they are without sampling, the black box included.
+
     Any modalities will do: ``'text'`` is read as aspects, all others by a variational autoencoder. Raw images and words
     are read where the data holds them (``data['item'].image`` and ``.tokens``), features otherwise.
 
@@ -67,12 +72,14 @@ class MDR(ContentDIN):
         kl_weight: :math:`\beta` (default: 1).
         information_weight: :math:`\eta` (default: 0.01).
         label_weight: :math:`\mu` (default: 1).
+        leakage_weight: Weight of the leakage of labelled attributes into other parts (default: 0, the paper's).
         max_history: Items of a history that are read (default: 50).
         rebuilt_items: Items of a batch, drawn at random, that are rebuilt from their parts, for speed (default: all).
 
     Raises:
-        ValueError: If there is no modality, the layout names one that is not there, or an argument is out of range; in
-            ``forward`` and ``loss``, if the data lacks what the model was built for.
+        ValueError: If there is no modality, the layout names one that is not there or has no labelled attribute for
+            ``leakage_weight``, or an argument is out of range; in ``forward`` and ``loss``, if the data lacks what the
+            model was built for.
     """
 
     def __init__(
@@ -92,6 +99,7 @@ class MDR(ContentDIN):
         kl_weight: float = 1.0,
         information_weight: float = 0.01,
         label_weight: float = 1.0,
+        leakage_weight: float = 0.0,
         max_history: int = 50,
         rebuilt_items: int | None = None,
     ) -> None:
@@ -100,7 +108,11 @@ class MDR(ContentDIN):
         unknown = {name for of in attributes.modalities.values() for name in of} - set(names)
         if unknown:
             raise ValueError(f"'layout' names the modalities {sorted(unknown)}, but the data has {names}")
-        check_not_negative(information_weight=information_weight, label_weight=label_weight)
+        check_not_negative(
+            information_weight=information_weight, label_weight=label_weight, leakage_weight=leakage_weight
+        )
+        if leakage_weight and not attributes.num_classes:
+            raise ValueError("'leakage_weight' needs labelled attributes, which 'num_classes' of the layout names")
         check_share(alpha=alpha)
         check_int(1, part_channels=part_channels)
         super().__init__(
@@ -122,7 +134,8 @@ class MDR(ContentDIN):
         )
         self.layout = None if layout is None else attributes.to_dict()
         self.attributes = attributes
-        self.alpha, self.information_weight, self.label_weight = alpha, information_weight, label_weight
+        self.alpha, self.information_weight = alpha, information_weight
+        self.label_weight, self.leakage_weight = label_weight, leakage_weight
         self.fusion = DisentangledFusion(attributes, list(self.branch), part_channels, alpha)
         self.classifier = torch.nn.ModuleDict(
             {name: Linear(part_channels, number) for name, number in attributes.num_classes.items()}
@@ -141,10 +154,12 @@ class MDR(ContentDIN):
         return fused.flatten(1), {name: fused[:, self.attributes.places(name)] for name in parts}
 
     def content_losses(self, data: HeteroData, item: Tensor, out: Encoded) -> dict[str, Tensor]:
-        """The branches' terms, ``labels`` (Eq. 13) and ``information`` (Eq. 4)."""
+        """The branches' terms, ``labels`` (Eq. 13), ``leakage`` and ``information`` (Eq. 4)."""
         losses = super().content_losses(data, item, out)
         if self.classifier:
             losses["labels"] = self.label_weight * self._label_loss(data, item, out)
+        if self.leakage_weight > 0:
+            losses["leakage"] = self.leakage_weight * self._leakage(out)
         if self.information_weight > 0 and self.fusion.black_box is not None:
             losses["information"] = self.information_weight * self.fusion.information()
         return losses
@@ -153,10 +168,21 @@ class MDR(ContentDIN):
         """Cross entropy of the labels that are there, a mean over these, summed over attributes (Eq. 12 and 13)."""
         total = out.item.new_zeros(())
         for attribute, logits in self._logits(out).items():
-            first = self.attributes.modalities[attribute][0]
-            label = self._labels(data, attribute, item).masked_fill(~out.has[first], -1)  # nothing to tell it from
+            has = out.has[self.attributes.modalities[attribute][0]]
+            label = self._labels(data, attribute, item).masked_fill(~has, -1)  # nothing to tell it from
             entropy = F.cross_entropy(logits, label, ignore_index=-1, reduction="sum")
             total = total + entropy / (label >= 0).sum().clamp_min(1)
+        return total
+
+    def _leakage(self, out: Encoded) -> Tensor:
+        """What other parts say of the labelled attributes, of items that show these."""
+        means = {name: code.mean * out.has[name][:, None, None] for name, code in out.code.items()}
+        fused: Tensor = self.fusion(means)
+        places, total = list(self.attributes.modalities), fused.new_zeros(())
+        for attribute, logits in self._logits(out).items():
+            has = out.has[self.attributes.modalities[attribute][0]]
+            others = [place for place in range(self.attributes.num_parts) if place != places.index(attribute)]
+            total = total + leakage_loss(logits[has].softmax(1), fused[has][:, others].flatten(1))
         return total
 
     def _logits(self, out: Encoded) -> dict[str, Tensor]:

@@ -70,6 +70,7 @@ class MGCN(Recommender):
     """
 
     modal_graphs: ClassVar[tuple[str, ...]] = (ITEM,)
+    two_lines = True
 
     def __init__(
         self,

@@ -114,6 +114,8 @@ class MMSSL(Recommender):
         ValueError: If there is no modality, the heads do not divide the width, or an argument is out of range.
     """
 
+    two_lines = True
+
     def __init__(
         self,
         num_users: int,

@@ -52,6 +52,7 @@ class PlugIn(Recommender):
             self.base_model = cls(**cls.sizes(num_users, num_items, self.in_channels), **(base_args or {}))
         except TypeError as error:
             raise ValueError(f"'base_args' do not fit {base}: {error}") from None
+        self.two_lines = self.base_model.two_lines
 
     def start_from(self, data: HeteroData) -> None:
         """What the base model sets."""

@@ -73,6 +73,8 @@ class SLMRec(Recommender):
         ValueError: If there is no modality, one is called ``'id'``, or an argument is out of range.
     """
 
+    two_lines = True
+
     def __init__(
         self,
         num_users: int,

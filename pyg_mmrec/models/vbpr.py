@@ -50,6 +50,8 @@ class VBPR(Recommender):
         ValueError: If there is no modality or an argument is out of range.
     """
 
+    two_lines = True
+
     def __init__(
         self,
         num_users: int,

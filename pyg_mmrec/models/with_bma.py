@@ -44,8 +44,8 @@ class WithBMA(PlugIn):
         target_channels: Width of projections for ``'projected'`` (default: 256).
 
     Raises:
-        ValueError: If ``base`` is no model, ``base_args`` do not fit it or an argument is out of range; in ``loss``, if
-            the base model's representations lack ``behavior`` or ``modal``.
+        ValueError: If ``base`` is no model or one whose representations lack ``behavior`` and ``modal``, ``base_args``
+            do not fit it or an argument is out of range.
 
     Example:
         >>> WithBMA(5, 4, {'image': 6}, base='VBPR', base_args={'hidden_channels': 8}).base_model.hidden_channels
@@ -70,6 +70,10 @@ class WithBMA(PlugIn):
         target_channels: int = 256,
     ) -> None:
         super().__init__(num_users, num_items, in_channels, base, base_args)
+        if not self.two_lines:
+            raise ValueError(
+                f"'base' must tell behaviour from modal representations ({base} does not: its 'two_lines' is False)"
+            )
         self.intra_weight, self.inter_weight, self.sss_weight = intra_weight, inter_weight, sss_weight
         self.temperature = temperature
         self.modality_weights = modality_weights
@@ -90,6 +94,4 @@ class WithBMA(PlugIn):
     def loss(self, data: HeteroData, batch: Triplets) -> dict[str, Tensor]:
         """The base model's terms and the alignment."""
         out = self.base_model(data)
-        if out.behavior is None or out.modal is None:
-            raise ValueError(f"'base' must tell behaviour from modal representations ({self.base} does not)")
         return {**self.base_model.loss(data, batch), **self.alignment(data, batch, out.behavior, out.modal)}

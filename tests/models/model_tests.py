@@ -153,10 +153,12 @@ class ModelTests(Generic[Model]):
         assert repr(self.build(tiny_data)).startswith(f"{self.model_class.__name__}(")
 
     def test_representations(self, tiny_data: HeteroData) -> None:
-        out = self.build(tiny_data).eval()(tiny_data)
+        model = self.build(tiny_data).eval()
+        out = model(tiny_data)
         assert isinstance(out, Representations)
         matrices = {"item": (out.item, 30)} | ({} if out.user is None else {"user": (out.user, 40)})
         for pair in (out.behavior, out.modal):
+            assert (pair is not None) == model.two_lines
             if pair is not None:
                 matrices |= {f"{pair} user": (pair.user, 40), f"{pair} item": (pair.item, 30)}
         for named in (out.generic, out.unique):

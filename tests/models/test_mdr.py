@@ -13,7 +13,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec.models import MDR, ScoreExplanation, content_din
 from pyg_mmrec.nn import AspectBranch, AttributeLayout, ImageVAE
-from pyg_mmrec.nn.loss import gaussian_kl, orthogonality_loss, reconstruction_loss
+from pyg_mmrec.nn.loss import gaussian_kl, leakage_loss, orthogonality_loss, reconstruction_loss
 from pyg_mmrec.typing import INTERACTS, Triplets
 from tests.models.model_tests import FeatureModelTests, assert_unchanged, snapshot
 
@@ -138,6 +138,21 @@ class TestMDR(FeatureModelTests[MDR]):
         raw_data["item"].attr_block = torch.where(torch.arange(30) == 5, 1, -1)  # the item without a picture
         assert self.losses(model, raw_data)["labels"] == 0
 
+    def test_leakage_is_that_into_all_other_parts(self, raw_data: HeteroData) -> None:
+        """Of what items without sampling are, for those that show the attribute; nothing else gets a gradient."""
+        model = self.build(raw_data, layout=LAYOUT, word_channels=8, leakage_weight=0.3, part_channels=3)
+        out = model.eval().encode(raw_data, torch.arange(30))
+        label = model.classifier["block"](out.code["image"].mean[:, 0]).softmax(1)
+        pictured = torch.arange(30) != 5
+        expected = 0.3 * leakage_loss(label[pictured], out.item[pictured, 3:])
+        found = model.train().content_losses(raw_data, torch.arange(30), model.encode(raw_data, torch.arange(30)))
+        torch.testing.assert_close(found["leakage"], expected)
+        found["leakage"].backward()
+        assert all(parameter.grad is None for parameter in model.classifier.parameters())
+        assert not model.fusion.fuse["block"][0].weight.grad.any()
+        assert model.fusion.fuse["tone"][0].weight.grad.any()
+        assert "leakage" not in self.losses(self.build(raw_data, layout=LAYOUT, word_channels=8), raw_data)
+
     def test_without_information_constraint(self, raw_data: HeteroData) -> None:
         losses = self.losses(self.build(raw_data, information_weight=0.0, word_channels=8), raw_data)
         assert "information" not in losses
@@ -258,6 +273,11 @@ class TestMDR(FeatureModelTests[MDR]):
             ({"max_history": 0}, r"^'max_history' must be positive \(got 0\)$"),
             ({"rebuilt_items": 0}, r"^'rebuilt_items' must be positive \(got 0\)$"),
             ({"prediction_weight": 0.0}, r"^'prediction_weight' must be positive \(got 0.0\)$"),
+            ({"leakage_weight": -1.0}, r"^'leakage_weight' must not be negative \(got -1.0\)$"),
+            (
+                {"leakage_weight": 1.0},
+                r"^'leakage_weight' needs labelled attributes, which 'num_classes' of the layout",
+            ),
             ({"information_weight": -1.0}, r"^'information_weight' must not be negative \(got -1.0\)$"),
         ],
     )

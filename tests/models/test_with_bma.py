@@ -29,8 +29,15 @@ class TestWithBMA(FeatureModelTests[WithBMA]):
         assert torch.equal(self.all_scores(model, tiny_data), self.all_scores(model.base_model, tiny_data))
 
     def test_a_base_that_does_not_tell_the_two_apart(self, tiny_data: HeteroData) -> None:
-        with pytest.raises(ValueError, match=r"'base' must tell behaviour from modal .* \(LightGCN does not\)"):
-            self.losses(self.build(tiny_data, base="LightGCN"), tiny_data)
+        with pytest.raises(ValueError, match=r"^'base' must tell behaviour from modal .* \(LightGCN does not"):
+            self.build(tiny_data, base="LightGCN")
+
+    def test_a_plug_in_as_base(self, tiny_data: HeteroData) -> None:
+        model = self.build(tiny_data, base="WithSEA", base_args={"base": "BM3"})
+        assert model.two_lines
+        assert "intra_modal" in self.losses(model, tiny_data)
+        with pytest.raises(ValueError, match=r"\(WithSEA does not"):
+            self.build(tiny_data, base="WithSEA", base_args={"base": "FREEDOM"})
 
     def test_a_plug_in_is_no_model_of_its_own(self, tiny_data: HeteroData) -> None:
         with pytest.raises(ValueError, match="'base': there is no model 'PlugIn'"):

@@ -130,6 +130,11 @@ def orthogonality() -> None:
     check(lambda: loss.orthogonality_loss(x), x)
 
 
+def leakage() -> None:
+    label, x = rows(NUM_ROWS, 3).detach().softmax(1), rows(NUM_ROWS, 4)
+    check(lambda: loss.leakage_loss(label, x), x)
+
+
 def fitted_club(mask: Tensor | None) -> tuple[loss.CLUB, Tensor, Tensor]:
     """An estimator whose bounds are far from zero, where they are cut off."""
     x = rows(2, NUM_ROWS, 3)
@@ -184,6 +189,7 @@ LOSSES: dict[str, list[Callable[[], None]]] = {
     "bce_loss": [bce],
     "bpr_loss": [bpr],
     "gaussian_kl": [divergence],
+    "leakage_loss": [leakage],
     "orthogonality_loss": [orthogonality],
     "reconstruction_loss": [reconstruction],
     "embedding_l2": [lambda: l2("squared"), lambda: l2("norm")],

@@ -8,7 +8,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from pyg_mmrec.nn import Code, FeatureVAE, ImageVAE
-from pyg_mmrec.nn.loss import gaussian_kl, reconstruction_loss
+from pyg_mmrec.nn.loss import gaussian_kl, leakage_loss, reconstruction_loss
 
 
 def test_divergence_equals_that_of_the_distributions() -> None:
@@ -30,6 +30,30 @@ def test_bound_is_that_of_a_linear_gaussian() -> None:
     bound = log_likelihood - kl_divergence(Normal(mean, (0.5 * log_var).exp()), Normal(0, 1)).sum(1)
     found = reconstruction_loss(x, decoded, 3) + gaussian_kl(mean, log_var)
     torch.testing.assert_close(found, -bound / 3)
+
+
+def test_leakage_is_the_sum_of_squared_correlations() -> None:
+    rng = np.random.default_rng(0)
+    label, part = np.eye(3)[rng.integers(3, size=40)], rng.random((40, 5))
+    expected = sum(np.corrcoef(label[:, k], part[:, c])[0, 1] ** 2 for k in range(3) for c in range(5))
+    assert leakage_loss(torch.from_numpy(label), torch.from_numpy(part)).item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_leakage_is_none_where_classes_have_equal_means() -> None:
+    label, part = torch.eye(4).repeat(10, 1), torch.randn(10, 1, 5).expand(10, 4, 5).reshape(40, 5)
+    assert leakage_loss(label, part) < 1e-6
+    assert leakage_loss(label, torch.ones(40, 5)) == 0
+    assert leakage_loss(label[:0], part[:0]) == 0
+
+
+def test_leakage_moves_dimensions_but_no_labels_and_cannot_be_scaled_away() -> None:
+    label, part = torch.rand(30, 4).requires_grad_(), torch.randn(30, 5).requires_grad_()
+    loss = leakage_loss(label, part)
+    loss.backward()
+    assert label.grad is None
+    assert part.grad is not None
+    assert abs((part.grad * (part - part.mean(0))).sum()) < 1e-4  # along the deviations themselves
+    torch.testing.assert_close(leakage_loss(label, 7 * part + 3), loss, rtol=1e-3, atol=0)
 
 
 def test_codes_are_sampled_in_training_only() -> None:

@@ -5,7 +5,13 @@ from pyg_mmrec.nn.loss.bpr import bpr_loss
 from pyg_mmrec.nn.loss.club import CLUB
 from pyg_mmrec.nn.loss.contrast import grace_loss, info_nce, solosim_loss, symmetric_info_nce
 from pyg_mmrec.nn.loss.cross_modal import cross_modal_contrast
-from pyg_mmrec.nn.loss.disentangled import aspect_loss, gaussian_kl, orthogonality_loss, reconstruction_loss
+from pyg_mmrec.nn.loss.disentangled import (
+    aspect_loss,
+    gaussian_kl,
+    leakage_loss,
+    orthogonality_loss,
+    reconstruction_loss,
+)
 from pyg_mmrec.nn.loss.distance import negative_distance
 from pyg_mmrec.nn.loss.intent import intent_contrast, intent_kl, intent_overlap
 from pyg_mmrec.nn.loss.l2 import embedding_l2
@@ -27,6 +33,7 @@ __all__ = [
     "intent_contrast",
     "intent_kl",
     "intent_overlap",
+    "leakage_loss",
     "negative_distance",
     "orthogonality_loss",
     "reconstruction_loss",
