@@ -10,7 +10,7 @@ from torch import Tensor
 from pyg_mmrec.nn.loss.disentangled import aspect_loss
 from pyg_mmrec.nn.standardize import Standardize
 from pyg_mmrec.nn.vae import Code
-from pyg_mmrec.utils import SparseOperator, edge_scores, edge_softmax, edge_sum, unit_rows
+from pyg_mmrec.utils import SparseOperator, edge_scores, edge_softmax, edge_sum, take_rows, unit_rows
 from pyg_mmrec.utils.checks import check_flag, check_int
 
 #: Rows that k-means reads at most.
@@ -162,7 +162,7 @@ class AspectBranch(torch.nn.Module):
             return {"aspects": code.target.new_zeros(num_items)}
         step = torch.randint(1, num_items, (num_items, self.num_negatives), device=x.device)
         other = (torch.arange(num_items, device=x.device).unsqueeze(1) + step) % num_items  # never the text itself
-        return {"aspects": aspect_loss(self.rebuilt(part)[1], code.target, mean[other])}
+        return {"aspects": aspect_loss(self.rebuilt(part)[1], code.target, take_rows(mean, other))}
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"num_parts={self.num_parts}, channels={self.channels}"

@@ -86,8 +86,9 @@ class DeepInterest(torch.nn.Module):
         """
         user = torch.arange(ptr.numel() - 1, device=ptr.device).repeat_interleave(ptr.diff(), output_size=row.numel())
         of_candidate, of_history = take_rows(table, candidate), take_rows(table, row)  # [B, C, d], [E, d]
-        hidden = take_rows(self.candidate(table), candidate)[user] + take_rows(self.history(table), row).unsqueeze(1)
-        hidden = hidden + self.product(of_candidate[user] * of_history.unsqueeze(1))  # [E, C, h]
+        hidden = take_rows(take_rows(self.candidate(table), candidate), user)
+        hidden = hidden + take_rows(self.history(table), row).unsqueeze(1)
+        hidden = hidden + self.product(take_rows(of_candidate, user) * of_history.unsqueeze(1))  # [E, C, h]
         weight = self.attention(hidden.relu()).squeeze(-1)  # [E, C]
         return self.predict(segment_sum(weight, of_history, ptr), of_candidate)
 
