@@ -3,10 +3,10 @@
     python benchmarks/mdr_evidence.py
 
 On five shops, from pictures and words without stop words, with labels of colour and shape for 5 % of the items: MDR,
-without its information constraint (w/o IC), with the leakage of colour and shape into other parts penalised (by a
-weight that was looked for on a sixth shop), with other shares of labels, with the pictures or the texts of half the
-items missing; DIN++, with a beta-VAE's weight of the divergence, 4, and with MDR's. Selected by group AUC
-on validation; test group AUC and NDCG@10 among 100 sampled items, Recall@20 of the full ranking, and for MDR what
+without its information constraint (w/o IC), with the leakage of colour and shape into other parts penalised, with
+other shares of labels, with the pictures or the texts of half the items missing; DIN++, with a beta-VAE's weight of
+the divergence, 4, and with MDR's. Selected by group AUC on validation; test group AUC and NDCG@10 among 100 sampled
+items, Recall@20 of the full ranking, and for MDR what
 :func:`pyg_mmrec.diagnostics.attribute_report` measures. Writes ``results/mdr_shop_runs.csv``, where finished
 trainings are not repeated, and ``results/mdr_shop.csv``.
 """

@@ -156,30 +156,31 @@ class MDR(ContentDIN):
     def content_losses(self, data: HeteroData, item: Tensor, out: Encoded) -> dict[str, Tensor]:
         """The branches' terms, ``labels`` (Eq. 13), ``leakage`` and ``information`` (Eq. 4)."""
         losses = super().content_losses(data, item, out)
-        if self.classifier:
-            losses["labels"] = self.label_weight * self._label_loss(data, item, out)
+        seen = self._logits(out)
+        if seen:
+            losses["labels"] = self.label_weight * self._label_loss(data, item, out, seen)
         if self.leakage_weight > 0:
-            losses["leakage"] = self.leakage_weight * self._leakage(out)
+            losses["leakage"] = self.leakage_weight * self._leakage(out, seen)
         if self.information_weight > 0 and self.fusion.black_box is not None:
             losses["information"] = self.information_weight * self.fusion.information()
         return losses
 
-    def _label_loss(self, data: HeteroData, item: Tensor, out: Encoded) -> Tensor:
+    def _label_loss(self, data: HeteroData, item: Tensor, out: Encoded, seen: dict[str, Tensor]) -> Tensor:
         """Cross entropy of the labels that are there, a mean over these, summed over attributes (Eq. 12 and 13)."""
         total = out.item.new_zeros(())
-        for attribute, logits in self._logits(out).items():
+        for attribute, logits in seen.items():
             has = out.has[self.attributes.modalities[attribute][0]]
             label = self._labels(data, attribute, item).masked_fill(~has, -1)  # nothing to tell it from
             entropy = F.cross_entropy(logits, label, ignore_index=-1, reduction="sum")
             total = total + entropy / (label >= 0).sum().clamp_min(1)
         return total
 
-    def _leakage(self, out: Encoded) -> Tensor:
+    def _leakage(self, out: Encoded, seen: dict[str, Tensor]) -> Tensor:
         """What other parts say of the labelled attributes, of items that show these."""
         means = {name: code.mean * out.has[name][:, None, None] for name, code in out.code.items()}
         fused: Tensor = self.fusion(means)
         places, total = list(self.attributes.modalities), fused.new_zeros(())
-        for attribute, logits in self._logits(out).items():
+        for attribute, logits in seen.items():
             has = out.has[self.attributes.modalities[attribute][0]]
             others = [place for place in range(self.attributes.num_parts) if place != places.index(attribute)]
             total = total + leakage_loss(logits[has].softmax(1), fused[has][:, others].flatten(1))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_mmrec.utils import unit_rows
-
-#: Added to variances that are divided by.
-LEAST_VARIANCE = 1e-5
 
 
 def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
@@ -112,14 +110,10 @@ def leakage_loss(label: Tensor, part: Tensor) -> Tensor:
         >>> [round(leakage_loss(label, part).item(), 3) for part in (telling, silent)]
         [2.0, 0.0]
     """
-    correlation = _standardized(label.detach()).t() @ _standardized(part) / max(1, part.size(0))
+    num_items = label.shape[:1]
+    label, part = (F.layer_norm(x.t(), num_items) for x in (label.detach(), part))  # over the items
+    correlation: Tensor = label @ part.t() / max(1, num_items.numel())
     return correlation.square().sum()
-
-
-def _standardized(x: Tensor) -> Tensor:
-    """Zero mean and unit variance over the rows; zeros where there is no variance."""
-    centered = x - x.mean(0)
-    return centered * (centered.square().mean(0) + LEAST_VARIANCE).rsqrt()
 
 
 def orthogonality_loss(aspect: Tensor) -> Tensor:
