@@ -199,6 +199,6 @@ def test_a_shop_in_a_place_that_cannot_be_written_is_not_drawn(tmp_path: Path, m
     def draw(*_: Any) -> None:
         raise AssertionError("it was drawn")
 
-    monkeypatch.setattr("pyg_mmrec.datasets.attribute_shop._generate", draw)
+    monkeypatch.setattr("pyg_mmrec.datasets.attribute_shop.generate", draw)
     with pytest.raises(OSError, match="file"):
         AttributeShop(tmp_path / "file" / "shop")

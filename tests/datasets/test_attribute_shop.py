@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.datasets import AttributeShop, attribute_shop
+from pyg_mmrec.datasets import AttributeShop, _draw, attribute_shop
 from pyg_mmrec.datasets._describe import DISTRACTORS, SYNONYMS, VOCABULARY, word_weights
 from pyg_mmrec.datasets._render import image_statistics
 from pyg_mmrec.typing import INTERACTS
@@ -103,11 +103,11 @@ def test_the_cache_is_loaded_and_the_options_decide_its_name(tmp_path: Path, mon
     def never(*args: object) -> None:
         raise AssertionError("generated again")
 
-    monkeypatch.setattr(attribute_shop, "_generate", never)
+    monkeypatch.setattr(attribute_shop, "generate", never)
     assert_same(AttributeShop(tmp_path, **SMALL, noise=np.float64(0.1))[0], made[0])
     with pytest.raises(AssertionError, match="generated again"):
         AttributeShop(tmp_path, **SMALL, force_reload=True)
-    monkeypatch.setattr(attribute_shop, "VERSION", attribute_shop.VERSION + 1)
+    monkeypatch.setattr(_draw, "VERSION", _draw.VERSION + 1)
     with pytest.raises(AssertionError, match="generated again"):
         AttributeShop(tmp_path, **SMALL)
 
@@ -247,7 +247,7 @@ def test_noise_alone_means_popularity_alone(tmp_path: Path) -> None:
 
 
 def test_blocks_of_users_join_without_seams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attribute_shop, "USER_BLOCK", 7)
+    monkeypatch.setattr(_draw, "USER_BLOCK", 7)
     data = AttributeShop(tmp_path, 80, 100)[0]
     (user, item), moment = data[INTERACTS].edge_index, data[INTERACTS].time
     assert torch.equal(torch.from_numpy(np.lexsort((moment.numpy(), user.numpy()))), torch.arange(user.numel()))
@@ -260,10 +260,10 @@ def test_blocks_of_users_join_without_seams(tmp_path: Path, monkeypatch: pytest.
 def test_features_are_functions_of_images_and_texts(data: HeteroData) -> None:
     item = data["item"]
     parts = np.concatenate([image_statistics(part) for part in np.array_split(item.image.numpy(), 7)])
-    np.testing.assert_allclose(attribute_shop._principal_components(parts), item.x_image, atol=2e-5)
+    np.testing.assert_allclose(_draw._principal_components(parts), item.x_image, atol=2e-5)
     weights = word_weights(item.tokens.numpy())
     np.testing.assert_allclose(np.linalg.norm(weights, axis=1), 1, rtol=1e-5)
-    np.testing.assert_allclose(attribute_shop._principal_components(weights), item.x_text, atol=2e-5)
+    np.testing.assert_allclose(_draw._principal_components(weights), item.x_text, atol=2e-5)
     for x in (item.x_image.double(), item.x_text.double()):
         covariance = torch.cov(x.T)
         variance = covariance.diag()
