@@ -2,7 +2,7 @@
 
     python benchmarks/accuracy.py --root DATA --dataset baby --models LightGCN FREEDOM --seeds 0 1 2
 
-For every model of ``accuracy.yaml`` each point of its grid is trained with the first seed and without test data, where
+For every model of ``accuracy.yaml`` each point of its grid is trained with seed 0 and without test data, where
 ``search`` says so with other settings of the trainer, such as fewer epochs; the point with the best validation
 Recall@20 is then trained and tested with every seed. Each finished run is one row of ``results/accuracy_runs.csv``;
 runs that are there already (same data, split, arguments and seed) are not repeated, so a stopped benchmark goes on
@@ -40,6 +40,9 @@ from pyg_mmrec.evaluation import Evaluator
 
 FOLDER = Path(__file__).parent
 KEY = ["dataset", "split_hash", "model", "init_args", "trainer_args", "seed", "purpose"]
+
+#: Of the trainings that a point is chosen by, whichever seeds are tested.
+SEARCH_SEED = 0
 
 
 def candidates(name: str, spec: dict[str, Any], dataset: str) -> list[Candidate]:
@@ -88,7 +91,7 @@ def needed(names: list[str], specs: dict[str, Any]) -> set[str]:
     return {*names, *(needed(others, specs) if others else ())}
 
 
-def choose(name: str, specs: dict[str, Any], runs: Runs, seed: int) -> Candidate:
+def choose(name: str, specs: dict[str, Any], runs: Runs) -> Candidate:
     """The point of the grid that is best on validation.
 
     With ``point_of`` the grid is that of other arguments of what was chosen for another model, with ``base_of`` that of
@@ -97,10 +100,10 @@ def choose(name: str, specs: dict[str, Any], runs: Runs, seed: int) -> Candidate
     spec, dataset = specs[name], runs.facts["dataset"]
     grid = candidates(name, spec, dataset)
     if "point_of" in spec:
-        other = choose(spec["point_of"], specs, runs, seed)
+        other = choose(spec["point_of"], specs, runs)
         grid = [replace(other, init_args={**other.init_args, **one.init_args}, label=name) for one in grid]
     elif "base_of" in spec:
-        other = choose(spec["base_of"], specs, runs, seed)
+        other = choose(spec["base_of"], specs, runs)
         base = {"base": other.model.__name__, "base_args": other.init_args}
         trainer = other.trainer_args
         grid = [
@@ -110,7 +113,7 @@ def choose(name: str, specs: dict[str, Any], runs: Runs, seed: int) -> Candidate
     if len(grid) == 1:
         return grid[0]
     points = [replace(one, trainer_args={**one.trainer_args, **spec.get("search", {})}) for one in grid]
-    scores = [runs.run(point, seed, "search")[f"val_{runs.task.monitor}"] for point in points]
+    scores = [runs.run(point, SEARCH_SEED, "search")[f"val_{runs.task.monitor}"] for point in points]
     return grid[scores.index(max(scores))]
 
 
@@ -134,7 +137,7 @@ def main() -> None:
     facts = {"dataset": args.dataset, "protocol": split.protocol, "split_hash": split_hash(views)}
     runs = Runs(args.results / f"{task.results}_runs.csv", task, views, facts)
     for name in args.models:
-        best = choose(name, specs, runs, args.seeds[0])
+        best = choose(name, specs, runs)
         for seed in args.seeds:
             runs.run(best, seed, "test")
     report(runs.ledger.rows(), specs, task, args)

@@ -38,7 +38,7 @@ def main() -> None:
     split = default_split(task.data)
     views = prepare(task.data, [MDR], split)
     facts = {"dataset": args.dataset, "protocol": split.protocol, "split_hash": split_hash(views)}
-    candidate = choose("MDR", specs, Runs(args.results / f"{task.results}_runs.csv", task, views, facts), args.seed)
+    candidate = choose("MDR", specs, Runs(args.results / f"{task.results}_runs.csv", task, views, facts))
     model, _ = train_one(
         candidate, (*views[:2], None), args.seed, progress=False, evaluator=task.evaluator, monitor=task.monitor
     )

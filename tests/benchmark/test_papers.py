@@ -164,7 +164,7 @@ def test_a_search_goes_on_from_the_point_of_another() -> None:
         "deeper": {"model": "LightGCN", "point_of": "wider", "grid": {"num_layers": [0, 3, 1]}},
         "none": {"model": "LightGCN", "point_of": "LightGCN", "args": {"l2_weight": 0.0}},
     }
-    chosen = {name: accuracy.choose(name, specs, Scores(), 0) for name in specs}
+    chosen = {name: accuracy.choose(name, specs, Scores()) for name in specs}
     assert {one.name for one in chosen.values()} == {"LightGCN", "wider", "deeper", "none"}
     assert all(one.trainer_args == {"patience": 3} for one in chosen.values())
     assert chosen["wider"].init_args == {"l2_weight": 0.2, "hidden_channels": 128}
