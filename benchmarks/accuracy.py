@@ -112,7 +112,8 @@ def choose(name: str, specs: dict[str, Any], runs: Runs) -> Candidate:
         ]
     if len(grid) == 1:
         return grid[0]
-    points = [replace(one, trainer_args={**one.trainer_args, **spec.get("search", {})}) for one in grid]
+    search = spec.get("search", {}) | spec.get("search_on", {}).get(dataset, {})
+    points = [replace(one, trainer_args={**one.trainer_args, **search}) for one in grid]
     scores = [runs.run(point, SEARCH_SEED, "search")[f"val_{runs.task.monitor}"] for point in points]
     return grid[scores.index(max(scores))]
 

@@ -172,6 +172,15 @@ def test_a_search_goes_on_from_the_point_of_another() -> None:
     assert chosen["none"].init_args == {"l2_weight": 0.0}
 
 
+def test_a_search_may_be_shorter_on_one_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+    monkeypatch.setattr(Scores, "run", lambda _, point, *__: shown.append(point.trainer_args) or {"val_recall@20": 0})
+    spec = {"grid": {"l2_weight": [0, 1]}, "search": {"max_epochs": 9, "patience": 2}}
+    for search_on in ({"tiktok": {"max_epochs": 1}}, {"baby": {"max_epochs": 1}}):
+        accuracy.choose("LightGCN", {"LightGCN": {**spec, "search_on": search_on}}, Scores())
+    assert shown == [{"max_epochs": 9, "patience": 2}] * 2 + [{"max_epochs": 1, "patience": 2}] * 2
+
+
 def test_a_variant_in_place_of_a_model_is_named(tmp_path: Path) -> None:
     write(tmp_path, "accuracy.csv", [{"dataset": "baby", "model": "FREEDOM-graph", "recall@20": 0.1}])
     assert "| FREEDOM | 0.0992 | 0.1000 (FREEDOM-graph) |" in papers.page(tmp_path)
