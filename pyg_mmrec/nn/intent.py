@@ -111,7 +111,8 @@ class IntentAttention(torch.nn.Module):
         \mathbf{V} = \mathrm{softmax}\Big(\frac{(\mathbf{I} \mathbf{W}_q)(\mathbf{e} \mathbf{W}_k)^\top}{\sqrt{d}}
         \Big) (\mathbf{e} \mathbf{W}_v)
 
-    Histories are ragged: their keys and values are rows of a table, computed once for all histories.
+    Histories are ragged: their keys and values are those of rows of a table, computed once for all histories, or for
+    each entry where there are fewer entries than rows.
 
     Args:
         channels: Width d.
@@ -137,6 +138,8 @@ class IntentAttention(torch.nn.Module):
 
     def forward(self, table: Tensor, row: Tensor, ptr: Tensor, intent: Tensor) -> tuple[Tensor, Tensor]:
         """What each intent reads from each history, and how it attends to the entries."""
+        if row.numel() < table.size(0):  # rows that nobody reads are not mapped
+            table, row = take_rows(table, row), torch.arange(row.numel(), device=row.device)
         logits = self.key(table) @ self.query(intent).t() / table.size(1) ** 0.5  # [num_rows, num_intents]
         attention: Tensor = softmax(take_rows(logits, row), ptr=ptr)
         return segment_sum(attention, take_rows(self.value(table), row), ptr), attention

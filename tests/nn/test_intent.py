@@ -109,9 +109,10 @@ def test_intents_are_placed_at_clusters(monkeypatch: pytest.MonkeyPatch, distanc
     torch.testing.assert_close(module.weight.detach().norm(dim=1), expected, rtol=0.05, atol=0)
 
 
-def test_attention_equals_eq_10() -> None:
+@pytest.mark.parametrize("more", [[], [1, 1, 3, 4]])  # fewer entries than rows, and more
+def test_attention_equals_eq_10(more: list[int]) -> None:
     module, table, intent = IntentAttention(4), torch.randn(7, 4), torch.randn(3, 4)
-    row, ptr = torch.tensor([2, 6, 0, 2, 5]), torch.tensor([0, 2, 2, 5])
+    row, ptr = torch.tensor([2, 6, 0, 2, 5, *more]), torch.tensor([0, 2, 2, 5 + len(more)])
     out, attention = module(table, row, ptr, intent)
     query = intent @ module.query.weight.t()
     for history in range(3):
