@@ -96,6 +96,7 @@ class AttributeShop(InMemoryDataset):
 
     Example:
         >>> import tempfile
+        >>> import torch
         >>> from pyg_mmrec.datasets import AttributeShop
         >>> dataset = AttributeShop(tempfile.mkdtemp(), num_users=30, num_items=60)
         >>> data = dataset[0]
