@@ -132,13 +132,12 @@ def load(results: Path = FOLDER / "results") -> list[Experiment]:
 
 def _cells(spec: dict[str, Any], published: pd.DataFrame, results: Path) -> list[Cell]:
     """The paper's numbers in the main metric, with ours."""
-    cannot, models = spec.get("cannot", {}), spec.get("models", {})
+    cannot = spec.get("cannot", {})
     rows = published[(published["table"] == spec["table"]) & (published["metric"] == spec["metric"])]
     cells = []
     for dataset, model, value in rows[["dataset", "model", "value"]].itertuples(index=False):
-        names = models.get(model, [model])
         reason = cannot.get(dataset) or cannot.get(model) or ""
-        ours = None if reason else our_value(spec, results, dataset.lower(), names)
+        ours = None if reason else our_value(spec, results, dataset.lower(), model)
         cells.append(Cell(dataset, model, value, ours, reason))
     return cells
 
@@ -148,19 +147,26 @@ def _others(cells: list[Cell], spec: dict[str, Any], results: Path) -> dict[str,
     if not cells or (table := _table(results / spec["cells"].get("file", "accuracy.csv"))) is None:
         return {}
     own = {cell.dataset.lower() for cell in cells}
-    models = {cell.model: spec["cells"].get("models", {}).get(cell.model, [cell.model]) for cell in cells}
+    models = {cell.model for cell in cells}
     count = {
-        name: sum(part["model"].isin(names).any() for names in models.values())
+        name: sum(part["model"].isin(_our_names(spec["cells"], name, model)).any() for model in models)
         for name, part in table.groupby("dataset", sort=False)
     }
     return {str(name): int(number) for name, number in count.items() if number and name not in own}
 
 
-def our_value(spec: dict[str, Any], results: Path, dataset: str, names: list[str]) -> str | None:
-    """The mean of the first of some models that was tested on a data set."""
+def _our_names(spec: dict[str, Any], dataset: Any, model: str) -> list[str]:
+    """What a model of the paper is called here."""
+    names: list[str] = (spec.get("models", {}) | spec.get("models_on", {}).get(dataset, {})).get(model, [model])
+    return names
+
+
+def our_value(spec: dict[str, Any], results: Path, dataset: str, model: str) -> str | None:
+    """The mean of a model of the paper on a data set, by the first of its names here that was tested."""
     table = _table(results / spec.get("file", "accuracy.csv"))
     if table is None:
         return None
+    names = _our_names(spec, dataset, model)
     for name in names:
         row = table[(table["dataset"] == dataset) & (table["model"] == name)]
         if len(row):
@@ -302,7 +308,6 @@ def _cell_table(one: Experiment, results: Path) -> str:
     spec = one.spec["cells"]
     shown = [name for name in dict.fromkeys(cell.dataset for cell in one.cells) if name not in spec.get("cannot", {})]
     models = list(dict.fromkeys(cell.model for cell in one.cells))
-    names = {model: spec.get("models", {}).get(model, [model]) for model in models}
     rows = []
     for model in models:
         by_set = {cell.dataset: cell for cell in one.cells if cell.model == model}
@@ -310,7 +315,7 @@ def _cell_table(one: Experiment, results: Path) -> str:
         for name in shown:
             cell = by_set[name]
             row += [f"{cell.paper:.4f}", cell.ours or ("cannot be shown" if cell.cannot else "not run")]
-        row += [our_value(spec, results, name, names[model]) or "" for name in one.others]
+        row += [our_value(spec, results, name, model) or "" for name in one.others]
         rows.append(row)
     both = [f"{name}, {who}" for name in shown for who in ("paper", "ours")]
     header = ["model", *both, *(f"{NAMES.get(name, name)}, ours" for name in one.others)]

@@ -186,6 +186,14 @@ def test_a_variant_in_place_of_a_model_is_named(tmp_path: Path) -> None:
     assert "| FREEDOM | 0.0992 | 0.1000 (FREEDOM-graph) |" in papers.page(tmp_path)
 
 
+def test_a_model_may_have_another_name_on_another_data_set(tmp_path: Path) -> None:
+    rows = [{"dataset": name, "model": "DINPlus", "gauc": value} for name, value in (("office", 0.1), ("ml1m", 0.2))]
+    write(tmp_path, "sampled.csv", rows)
+    text = papers.page(tmp_path)
+    assert "| ABAE | 0.8157 | 0.1000 |  |" in text
+    assert "| DIN++ | 0.8671 | cannot be shown | 0.2000 |" in text
+
+
 def test_an_experiment_runs_its_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[list[str]] = []
     monkeypatch.setattr(papers.subprocess, "run", lambda command, **_: ran.append(command))
