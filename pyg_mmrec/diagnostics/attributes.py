@@ -51,11 +51,13 @@ def attribute_report(
 
     - **probes**: accuracy of a linear classifier of each known attribute on each part
       (:func:`~pyg_mmrec.diagnostics.linear_probe`), the black box last.
-    - **labels**: how often the model's own classifiers are right on items whose label it did not see.
+    - **labels**: how often the model's own classifiers are right on items whose label it did not see; items without
+      the modality that the classifier reads are not counted.
     - **scores**: :func:`~pyg_mmrec.metrics.mutual_information_gap` and :func:`~pyg_mmrec.metrics.dci` of all dimensions
       but the black box's.
-    - **shares**: what each part gave, as a share of the absolute contributions, to the score of the first
-      recommendation of some users (:meth:`MDR.explain <pyg_mmrec.models.MDR.explain>`), on average.
+    - **shares**: the absolute value of what each part gave, in candidate and history together, to the score of the
+      first recommendation of some users (:meth:`MDR.explain <pyg_mmrec.models.MDR.explain>`), as a share of the sum
+      over the parts, on average.
 
     Args:
         model: The model; it is read in evaluation mode.
@@ -69,10 +71,10 @@ def attribute_report(
         ValueError: If the items of ``truth`` have no labels.
     """
     check_int(1, num_users=num_users)
-    known = {key.removeprefix("attr_"): truth[ITEM][key] for key in truth[ITEM] if key.startswith("attr_")}
+    known = {key.removeprefix("attr_"): truth[ITEM][key].cpu() for key in truth[ITEM] if key.startswith("attr_")}
     if not known:
         raise ValueError("'truth' has no labels, data['item'].attr_<name>, to measure the parts by")
-    parts = model.parts(data, torch.arange(model.num_items))
+    parts = {name: part.cpu() for name, part in model.parts(data, _every_item(model)).items()}
     probes = []
     for attribute, label in known.items():
         for part, x in parts.items():
@@ -82,9 +84,10 @@ def attribute_report(
     scores = {"mutual information gap": mutual_information_gap(named, known), **dci(named, known, seed=seed)}
     labels = []
     for attribute, found in model.labels(data).items():
-        hidden = (data[ITEM][f"attr_{attribute}"] < 0) & (known[attribute] >= 0)
-        right = (found == known[attribute])[hidden].double().mean() if hidden.any() else torch.tensor(torch.nan)
-        labels.append({"attribute": attribute, "accuracy": float(right), "num_items": int(hidden.sum())})
+        hidden = (data[ITEM][f"attr_{attribute}"].cpu() < 0) & (known[attribute] >= 0) & (found.cpu() >= 0)
+        right = (found.cpu() == known[attribute])[hidden].double()
+        accuracy = float(right.mean()) if right.numel() else float("nan")
+        labels.append({"attribute": attribute, "accuracy": accuracy, "num_items": right.numel()})
     report = AttributeReport(
         pd.DataFrame(probes),
         pd.DataFrame(labels, columns=["attribute", "accuracy", "num_items"]),
@@ -96,10 +99,14 @@ def attribute_report(
     return report
 
 
+def _every_item(model: MDR) -> Tensor:
+    return torch.arange(model.num_items, device=model.interest.attention.weight.device)
+
+
 def _shares(model: MDR, data: HeteroData, num_users: int, seed: int) -> pd.DataFrame:
     """Mean shares of the parts in the absolute contributions to first recommendations."""
     user = torch.randperm(model.num_users, generator=torch.Generator().manual_seed(seed))[:num_users]
-    item = model.recommend(data, user, k=1)[1].flatten()
+    item = model.recommend(data, user, k=1)[1].flatten().cpu()
     given = []
     for one, other in zip(user[item >= 0].tolist(), item[item >= 0].tolist(), strict=True):
         why = model.explain(data, one, other)
@@ -121,16 +128,18 @@ def traverse(model: MDR, data: HeteroData, item: int, attribute: str, steps: int
         data: The graph.
         item: The item.
         attribute: An attribute of the layout that is seen in pictures.
-        steps: How many pictures (default: 8).
+        steps: How many pictures, at most the number of items (default: 8).
         seed: Of k-means.
 
     Returns:
         ``[steps, colours, height, width]`` uint8.
 
     Raises:
-        ValueError: If the model reads no pictures, or there is no such attribute or item.
+        ValueError: If the model reads no pictures, there is no such attribute or item, or ``steps`` is out of range.
     """
     check_int(2, steps=steps)
+    if steps > model.num_items:
+        raise ValueError(f"'steps' must be at most the number of items, {model.num_items} (got {steps})")
     check_int(0, item=item)
     branch = model.branch["image"] if "image" in model.branch else None
     if not isinstance(branch, ImageVAE):
@@ -140,7 +149,7 @@ def traverse(model: MDR, data: HeteroData, item: int, attribute: str, steps: int
         raise ValueError(f"'attribute' must be one that pictures show, {', '.join(shown)} (got {attribute!r})")
     if item >= model.num_items:
         raise ValueError(f"'item' must lie in 0..{model.num_items - 1} (got {item})")
-    parts = model.parts(data, torch.arange(model.num_items, device=model.interest.attention.weight.device))
+    parts = model.parts(data, _every_item(model))
     width, place = model.part_channels, list(model.attributes.modalities).index(attribute)
     whole = torch.cat([part[item] for part in parts.values()]).view(-1, width).expand(steps, -1, -1).clone()
     every = parts[attribute].cpu()
@@ -161,8 +170,15 @@ def save_grid(path: str | Path, pictures: Sequence[Tensor], margin: int = 2) -> 
 
     Raises:
         ImportError: If matplotlib is missing (extra ``plot``).
+        ValueError: If there are no pictures, or they are not of one shape with one or three colours.
     """
     require_matplotlib()
+    check_int(0, margin=margin)
+    shapes = [list(row.shape) for row in pictures]
+    if not shapes or any(shape != shapes[0] for shape in shapes) or len(shapes[0]) != 4 or shapes[0][1] not in (1, 3):
+        raise ValueError(
+            f"'pictures' must be rows [n, colours, height, width] of one shape with 1 or 3 colours (got {shapes})"
+        )
     from matplotlib.image import imsave
 
     rows = torch.stack(list(pictures))  # [rows, n, colours, height, width]

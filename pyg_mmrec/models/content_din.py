@@ -127,12 +127,14 @@ class ContentDIN(Recommender):
 
         Pass ``image_shape=None`` or ``num_words=None`` to read the features of these modalities instead.
         """
-        image, tokens, read = data[ITEM].get("image"), data[ITEM].get("tokens"), inspect.signature(cls).parameters
-        words = data[WORD] if WORD in data.node_types else {}
-        if image is not None and "image_shape" in read:
-            kwargs.setdefault("image_shape", list(image.shape[1:]))
-        if tokens is not None and "num_words" in read:
-            kwargs.setdefault("num_words", int(words["num_nodes"] if words else tokens.max() + 1))
+        read, words = inspect.signature(cls).parameters, data[WORD] if WORD in data.node_types else {}
+        if "image" in data[ITEM] and "image_shape" in read and "image_shape" not in kwargs:
+            kwargs["image_shape"] = list(_raw(data, "image").shape[1:])
+        if "tokens" in data[ITEM] and "num_words" in read:
+            if "num_words" not in kwargs:
+                tokens = _raw(data, "tokens")
+                largest = int(tokens.max()) if tokens.numel() else 0
+                kwargs["num_words"] = int(words["num_nodes"]) if words else largest + 1
             if kwargs["num_words"] is not None and words.get("x") is not None:
                 kwargs.setdefault("word_channels", words["x"].size(1))
         model: ContentDIN = super().from_data(data, **kwargs)
@@ -142,8 +144,8 @@ class ContentDIN(Recommender):
     def start_from(self, data: HeteroData) -> None:
         """Sets word vectors, aspects and by what features are standardised.
 
-        Word vectors are ``data['word'].x`` where the data has them, else :func:`~pyg_mmrec.utils.word_vectors` of its
-        texts.
+        Word vectors are ``data['word'].x`` where the data has them, else :func:`~pyg_mmrec.utils.word_vectors` of the
+        texts of all its items.
         """
         masks = modality_masks(data, list(self.in_channels))
         for name, branch in self.branch.items():
@@ -158,7 +160,10 @@ class ContentDIN(Recommender):
     def _word_vectors(self, data: HeteroData) -> Tensor:
         found = data[WORD].get("x") if WORD in data.node_types else None
         if found is None:
-            return word_vectors(data[ITEM].tokens, cast("int", self.num_words), self.word_channels)
+            try:
+                return word_vectors(_raw(data, "tokens"), cast("int", self.num_words), self.word_channels)
+            except ValueError as error:
+                raise ValueError(str(error).replace("'channels'", "'word_channels'")) from None
         if found.shape != (self.num_words, self.word_channels):
             raise ValueError(
                 f"data['word'].x must have shape [{self.num_words}, {self.word_channels}], as the model was built for "
@@ -343,9 +348,12 @@ def _raw(data: HeteroData, key: str) -> Tensor:
     Raises:
         ValueError: If the data lacks it, or it is not a row for each item.
     """
-    x = data[ITEM].get(key)
-    wanted = {"image": torch.uint8, "tokens": torch.int64}[key]
-    if not isinstance(x, Tensor) or x.dtype != wanted or x.size(0) != data[ITEM].num_nodes:
+    x, num_items = data[ITEM].get(key), data[ITEM].num_nodes
+    wanted, shape = {
+        "image": (torch.uint8, "[num_items, colours, height, width]"),
+        "tokens": (torch.int64, "[num_items, T]"),
+    }[key]
+    if not isinstance(x, Tensor) or (x.dtype, x.dim()) != (wanted, len(shape.split())) or len(x) != num_items:
         found = f"{x.dtype}, {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"data['item'].{key} must be a {wanted} tensor with a row for each item (got {found})")
+        raise ValueError(f"data['item'].{key} must be a {wanted} tensor of shape {shape} (got {found})")
     return x

@@ -22,7 +22,7 @@ class ScoreExplanation(NamedTuple):
     """What a score is made of: ``bias``, and everything in ``candidate`` and ``history`` added up."""
 
     score: float  #: of the item for the user
-    bias: float  #: what every input would get
+    bias: float  #: of the piece of the predictor, linear there, that the pair falls into; other pairs may have another
     candidate: dict[str, float]  #: what the item's own attributes gave, the black box last
     item: Tensor  #: ``[n]`` the items of the user's history that were read
     history: dict[str, Tensor]  #: ``[n]`` by attribute, what it gave in each of them
@@ -215,14 +215,18 @@ class MDR(ContentDIN):
 
     @torch.no_grad()
     def labels(self, data: HeteroData) -> dict[str, Tensor]:
-        """By labelled attribute, ``[num_items]`` what the items seem to be.
+        """By labelled attribute, ``[num_items]`` what the items seem to be, -1 of those without the dominant modality.
 
         Args:
             data: The graph.
         """
+        found: dict[str, list[Tensor]] = {name: [] for name in self.classifier}
         with evaluating(self):
-            found = [self._logits(out) for out in self._encode_all(data)]
-        return {name: torch.cat([logits[name].argmax(1) for logits in found]) for name in self.classifier}
+            for out in self._encode_all(data):
+                for name, logits in self._logits(out).items():
+                    has = out.has[self.attributes.modalities[name][0]]
+                    found[name].append(logits.argmax(1).masked_fill(~has, -1))
+        return {name: torch.cat(label) for name, label in found.items()}
 
     @torch.no_grad()
     def parts(self, data: HeteroData, item: Tensor) -> dict[str, Tensor]:
@@ -238,6 +242,9 @@ class MDR(ContentDIN):
 
     def explain(self, data: HeteroData, user: int, item: int) -> ScoreExplanation:
         """What attributes of an item and of a user's history gave to the item's score; the numbers add up to it.
+
+        The weights that the item gives to the history's items are taken as they are: what an attribute did to these
+        is not told apart (:meth:`DeepInterest.contributions <pyg_mmrec.nn.DeepInterest.contributions>`).
 
         Args:
             data: The graph.

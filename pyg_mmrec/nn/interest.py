@@ -20,7 +20,7 @@ NUMBERS_AT_ONCE = 2**22
 class Contributions(NamedTuple):
     """What parts of the input gave to a score; they add up to it."""
 
-    bias: Tensor  #: ``[]`` what is there without any input
+    bias: Tensor  #: ``[]`` of the piece of the predictor, linear there, that the input falls into
     candidate: Tensor  #: ``[channels]`` of the candidate's own dimensions
     history: Tensor  #: ``[num_entries, channels]`` of the dimensions of each item of the history
 
@@ -132,6 +132,8 @@ class DeepInterest(torch.nn.Module):
     @torch.no_grad()
     def contributions(self, candidate: Tensor, history: Tensor) -> Contributions:
         """What each dimension of a candidate and of each item of a history gave to its score.
+
+        Weights are taken as they are, so that a dimension which the attention alone reads gave nothing.
 
         Args:
             candidate: ``[channels]``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
@@ -17,7 +18,8 @@ class DropModality(BaseTransform):
     """Takes a modality from a share of the items that have it: their features become zero, their mask False.
 
     The items are drawn by the seed for each modality apart, and those of a lower rate are among those of a higher one.
-    Raw images go with the modality ``'image'``, whose mask they share, and tokens of words with ``'text'``.
+    Raw images, ``image``, go with the modality ``'image'``, whose mask they share, and ``tokens`` of words with
+    ``'text'``; they need not have features beside them.
 
     Graphs ``similar_<modality>`` of items and users that the data already has were built from features that are now
     missing, so they are left out: apply :class:`ModalKNNGraph` afterwards. For the same reason, apply
@@ -50,17 +52,19 @@ class DropModality(BaseTransform):
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Drops the features."""
-        known = modalities(data)
+        raw = {"image": "image", "text": "tokens"}
+        known = sorted({*modalities(data), *(name for name, key in raw.items() if key in data[ITEM])})
         wanted = None if self.modality is None else [self.modality]
         for name in choose_modalities(wanted, known, ITEM):
-            x, usable = read_features(data, ITEM, name)
+            usable = _usable(data, name)
             has = usable.nonzero().view(-1)
             generator = torch.Generator().manual_seed(derive_seed(self.seed, *name.encode()))
             order = torch.randperm(has.numel(), generator=generator).to(has.device)
             dropped = has[order[: round(self.rate * has.numel())]]
             mask = usable.clone()
             mask[dropped] = False
-            data[ITEM][feature_key(name)] = x * mask.unsqueeze(1)
+            if feature_key(name) in data[ITEM]:
+                data[ITEM][feature_key(name)] = data[ITEM][feature_key(name)] * mask.unsqueeze(1)
             if not mask.all():
                 data[ITEM][mask_key(name)] = mask
             if name == "image" and "image" in data[ITEM]:
@@ -75,3 +79,16 @@ class DropModality(BaseTransform):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(rate={self.rate}, modality={self.modality!r}, seed={self.seed})"
+
+
+def _usable(data: HeteroData, name: str) -> Tensor:
+    """``[num_items]`` bool, which items have a modality: its features, or else a picture or a word."""
+    if feature_key(name) in data[ITEM]:
+        return read_features(data, ITEM, name)[1]
+    if name == "text":
+        usable: Tensor = (data[ITEM].tokens > 0).any(1)
+        return usable
+    image = data[ITEM].image
+    there = torch.ones(image.size(0), dtype=torch.bool, device=image.device)
+    usable = data[ITEM].get(mask_key(name), there)
+    return usable

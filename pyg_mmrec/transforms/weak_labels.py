@@ -18,7 +18,7 @@ class WeakLabels(BaseTransform):
     For experiments on how few labels are enough. The same items are kept for all attributes.
 
     Args:
-        share: Of the labelled items, from 0 to 1; rounded to a number of items.
+        share: Of the labelled items, from 0 to 1; rounded to a number of items, at least one where it is not 0.
         attributes: Names of the attributes (default: all).
         seed: Which items.
 
@@ -50,7 +50,8 @@ class WeakLabels(BaseTransform):
         labels = {name: data[ITEM][f"attr_{name}"] for name in names}
         labelled = torch.stack([label >= 0 for label in labels.values()]).any(0).nonzero().flatten()
         order = torch.randperm(labelled.numel(), generator=torch.Generator().manual_seed(self.seed))
-        kept = labelled[order[: round(self.share * labelled.numel())].to(labelled.device)]
+        number = max(round(self.share * labelled.numel()), self.share > 0)
+        kept = labelled[order[:number].to(labelled.device)]
         for name, label in labels.items():
             weak = torch.full_like(label, -1)
             weak[kept] = label[kept]

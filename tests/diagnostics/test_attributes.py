@@ -13,7 +13,7 @@ from pyg_mmrec.datasets import AttributeShop
 from pyg_mmrec.diagnostics import AttributeReport, aspect_words, attribute_report, save_grid, traverse
 from pyg_mmrec.models import MDR
 from pyg_mmrec.nn import AttributeLayout
-from pyg_mmrec.transforms import WeakLabels
+from pyg_mmrec.transforms import DropModality, WeakLabels
 from pyg_mmrec.typing import ITEM
 
 
@@ -60,6 +60,21 @@ def test_report(shop: AttributeShop, view: HeteroData, tmp_path: Path, monkeypat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.csv", "probes.csv", "scores.csv", "shares.csv"]
 
 
+def test_labels_of_items_without_the_modality_are_not_counted(shop: AttributeShop) -> None:
+    data = DropModality(0.5, "image")(WeakLabels(0.2)(copy.copy(shop[0])))
+    view = prepare(data, [MDR])[0]
+    report = attribute_report(build(view), view, shop[0], num_users=5)
+    hidden = (view[ITEM].attr_colour < 0) & view[ITEM].mask_image
+    assert report.labels.set_index("attribute").loc["colour", "num_items"] == int(hidden.sum()) < 75
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_device(shop: AttributeShop, view: HeteroData) -> None:
+    report = attribute_report(build(view).to("cuda"), copy.copy(view).to("cuda"), shop[0], num_users=5)
+    assert report.shares["share"].sum() == pytest.approx(1)
+
+
 def test_traverses_change_one_part_only(view: HeteroData, monkeypatch: pytest.MonkeyPatch) -> None:
     model, decoded = build(view), []
     decoder = model.branch["image"].decoder.forward
@@ -90,6 +105,14 @@ def test_grid(tmp_path: Path) -> None:
     assert imread(tmp_path / "grey.png").shape[:2] == (4, 8)
 
 
+@pytest.mark.parametrize("shapes", [[], [(2, 3, 4, 4), (1, 3, 4, 4)], [(2, 2, 4, 4)], [(3, 4, 4)]], ids=str)
+def test_no_grid(tmp_path: Path, shapes: list[tuple[int, ...]]) -> None:
+    pytest.importorskip("matplotlib")
+    with pytest.raises(ValueError, match=r"^'pictures' must be rows .* of one shape with 1 or 3 colours \(got \["):
+        save_grid(tmp_path / "grid.png", [torch.zeros(shape, dtype=torch.uint8) for shape in shapes])
+    assert not (tmp_path / "grid.png").exists()
+
+
 def test_words_of_aspects(shop: AttributeShop, view: HeteroData) -> None:
     model = build(view)
     words = shop.vocabulary[: model.num_words]
@@ -109,6 +132,8 @@ def test_bad_arguments(shop: AttributeShop, view: HeteroData, tiny_data: HeteroD
         traverse(model, view, 0, "size")
     with pytest.raises(ValueError, match=r"^'item' must lie in 0..149 \(got 150\)$"):
         traverse(model, view, 150, "shape")
+    with pytest.raises(ValueError, match=r"^'steps' must be at most the number of items, 150 \(got 151\)$"):
+        traverse(model, view, 0, "shape", steps=151)
     with pytest.raises(ValueError, match=r"^'words' must be the .* words that the model reads \(got 1\)$"):
         aspect_words(model, [""])
     features = MDR.from_data(tiny_data)

@@ -222,7 +222,37 @@ class TestMDR(FeatureModelTests[MDR]):
         logits = model.classifier["block"](model.eval().encode(raw_data, torch.arange(30)).code["image"].mean[:, 0])
         found = model.labels(raw_data)
         assert list(found) == ["block"]
-        assert torch.equal(found["block"], logits.argmax(1))
+        pictured = torch.arange(30) != 5
+        assert torch.equal(found["block"][pictured], logits.argmax(1)[pictured])
+        assert found["block"][5] == -1  # nothing to tell it from
+
+    def test_features_as_wide_as_published_ones(self, tiny_data: HeteroData) -> None:
+        """4096 of an image and 384 of a text; half the items lack the first, a third the second."""
+        for name, width, lacking in (("image", 4096, 2), ("text", 384, 3)):
+            mask = torch.arange(30) % lacking > 0
+            tiny_data["item"][f"x_{name}"] = torch.randn(30, width) * mask.unsqueeze(1)
+            tiny_data["item"][f"mask_{name}"] = mask
+        model = self.build(tiny_data, layout=LAYOUT)
+        assert model.in_channels == {"image": 4096, "text": 384}
+        tiny_data["item"].attr_block = torch.arange(30) % 4
+        losses = self.losses(model, tiny_data)
+        torch.stack(list(losses.values())).sum().backward()
+        assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
+        assert self.all_scores(model, tiny_data).isfinite().all()
+
+    @pytest.mark.parametrize(
+        ("key", "value", "message"),
+        [
+            ("tokens", [[1, 2]], r"^data\['item'\].tokens must be a torch.int64 tensor of shape .* \(got list\)$"),
+            ("tokens", torch.zeros(30, 0, dtype=torch.int64), r"^'num_words' must be at least 2 \(got 1\)$"),
+            ("tokens", torch.ones(30, 3, dtype=torch.int64), r"^'word_channels' must be less than 0, the number of"),
+            ("image", torch.zeros(30, 8, 8, dtype=torch.uint8), r"^data\['item'\].image must be .* \[30, 8, 8\]\)$"),
+        ],
+    )
+    def test_raw_content_of_another_form(self, raw_data: HeteroData, key: str, value: Any, message: str) -> None:
+        raw_data["item"][key] = value
+        with pytest.raises(ValueError, match=message):
+            self.build(raw_data, layout=LAYOUT)
 
     def test_given_word_vectors(self, raw_data: HeteroData) -> None:
         raw_data["word"].num_nodes, raw_data["word"].x = 20, torch.rand(20, 5)
@@ -234,7 +264,7 @@ class TestMDR(FeatureModelTests[MDR]):
     @pytest.mark.parametrize(
         ("key", "value", "message"),
         [
-            ("image", torch.zeros(30, 1, 8, 8), r"^data\['item'\].image must be a torch.uint8 tensor with a row for"),
+            ("image", torch.zeros(30, 1, 8, 8), r"^data\['item'\].image must be a torch.uint8 tensor of shape"),
             (
                 "image",
                 torch.zeros(30, 1, 8, 9, dtype=torch.uint8),
@@ -243,7 +273,7 @@ class TestMDR(FeatureModelTests[MDR]):
             (
                 "tokens",
                 torch.zeros(29, 3, dtype=torch.long),
-                r"^data\['item'\].tokens must be a torch.int64 tensor with",
+                r"^data\['item'\].tokens must be a torch.int64 tensor of shape \[num_items, T\] \(",
             ),
             ("tokens", torch.full((30, 3), 13), r"^data\['item'\].tokens must lie in 0..12, .* \(got 13..13\)"),
             ("attr_block", torch.full((30,), 4), r"^data\['item'\].attr_block must lie in -1..3 \(got 4..4\)$"),

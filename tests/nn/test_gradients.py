@@ -16,7 +16,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_mmrec import models, nn
 from pyg_mmrec.models import Recommender, content_din
-from pyg_mmrec.nn import FilterGate, ModalProjection, SeparateLearning, XavierEmbedding, composed_linear, loss
+from pyg_mmrec.nn import FilterGate, ModalProjection, SeparateLearning, XavierEmbedding, composed_linear, loss, vae
 from pyg_mmrec.nn.conv import LightGCNConv, ModalGraphConv, PropagationConv
 from pyg_mmrec.nn.loss import contrast
 from pyg_mmrec.typing import COOCCURS, INTERACTS, Histories, Triplets, feature_key, mask_key, similar
@@ -554,6 +554,29 @@ def test_models(name: str, number: int, masked: bool) -> None:
     fit(getattr(model, "separate", None), lambda: model.loss(data, batch))
     hold_targets(model, lambda: model.loss(data, batch))
     check(lambda: total(lambda: model.loss(data, batch)), *model.parameters())
+
+
+@pytest.mark.usefixtures("narrow")
+def test_mdr_reads_pictures_words_and_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vae, "WIDTHS", (2,))
+    monkeypatch.setattr(vae, "SMALLEST", 2)
+    monkeypatch.setattr(vae.ImageVAE.__init__, "__defaults__", (2,))  # hidden_channels
+    data = tiny_graph(masked=True)
+    data["item"].image = torch.randint(256, (NUM_ITEMS, 1, 4, 4), dtype=torch.uint8)
+    data["item"].tokens = torch.tensor([[1, 2, 3], [1, 3, 0], [4, 5, 0], [4, 5, 6], [0, 0, 0], [2, 3, 0], [6, 5, 1]])
+    data["item"].attr_a = torch.tensor([1, -1, 0, 0, 1, -1, 1])
+    data["item"].attr_b = torch.tensor([-1, 0, -1, 1, 1, 1, 0])
+    layout: dict[str, Any] = {
+        "modalities": {"a": ["image", "text"], "b": ["text"]},
+        "num_classes": {"a": 2, "b": 2},
+        "num_black_box": 1,
+    }
+    args = {"layout": layout, "part_channels": 1, "word_channels": 3, "train_words": True, "label_weight": 0.5}
+    model = built("MDR", data, args)
+    losses = model.loss(data, BATCH)
+    assert losses["labels"] > 0
+    assert losses["reconstruction"] > 0
+    check(lambda: total(lambda: model.loss(data, BATCH)), *model.parameters())
 
 
 @pytest.mark.parametrize("name", ["LightGCN", "FREEDOM", "SEA"])

@@ -49,6 +49,22 @@ def test_words_go_with_texts(tiny_data: HeteroData) -> None:
     assert torch.equal(item.mask_tokens, item.mask_text)
 
 
+def test_raw_content_needs_no_features_beside_it() -> None:
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = 2, 10
+    data["item"].image = torch.ones(10, 3, 2, 2, dtype=torch.uint8)
+    data["item"].mask_image = torch.arange(10) < 8
+    data["item"].tokens = torch.ones(10, 2, dtype=torch.int64)
+    data["item"].tokens[0] = 0
+    item = DropModality(0.5)(data)["item"]
+    assert int(item.mask_image.sum()) == 4
+    assert torch.equal(item.image.amax((1, 2, 3)).bool(), item.mask_image)
+    assert int(item.mask_text.sum()) == 9 - round(4.5)
+    assert torch.equal(item.tokens.any(1), item.mask_text)
+    assert torch.equal(item.mask_tokens, item.mask_text)
+    assert not {"x_image", "x_text"} & set(item.keys())
+
+
 def test_bad_arguments_are_refused(tiny_data: HeteroData) -> None:
     with pytest.raises(ValueError, match=r"'rate' must lie in \[0, 1\]"):
         DropModality(1.5)

@@ -35,6 +35,7 @@ def test_seeds_and_bounds(labelled: HeteroData) -> None:
     assert not torch.equal(one, other)
     assert torch.equal(WeakLabels(1)(labelled)["item"].attr_size, labelled["item"].attr_size)
     assert (WeakLabels(0)(labelled)["item"].attr_colour == -1).all()
+    assert (WeakLabels(0.001)(labelled)["item"].attr_colour >= 0).sum() == 1
 
 
 def test_chosen_attributes(labelled: HeteroData) -> None:
