@@ -104,7 +104,7 @@ def main() -> None:
     customers = ids.of("user", [0, model.num_users - 1])
     _, items = model.recommend(data, ids.nodes("user", customers), k=3, fallback="popular")
     for customer, row in zip(customers, items, strict=True):
-        print(f"{customer}: {', '.join(map(str, ids.of('item', row)))}")
+        print(f"{customer}: {', '.join(map(str, ids.of('item', row[row >= 0])))}")
 
     # Serve
     app = create_app(Catalogue(Retriever(model, data, ids, fallback="popular"), card))

@@ -126,7 +126,12 @@ def compare(
     models: dict[str, Recommender] = {}
     for candidate in candidates:
         for seed in seeds:
-            model, row = train_one(candidate, views, seed, **trainer)
+            try:
+                model, row = train_one(candidate, views, seed, **trainer)
+            except (ValueError, RuntimeError, FloatingPointError) as error:
+                if type(error) not in (ValueError, RuntimeError, FloatingPointError):
+                    raise
+                raise type(error)(f"{candidate.name}, seed {seed}: {error}") from error
             models.setdefault(candidate.name, model)
             rows.append(row)
             if on_run is not None:

@@ -25,7 +25,12 @@ FORMAT = 1
 def write(folder: Path, model: torch.nn.Module, init_args: Mapping[str, Any]) -> None:
     """Writes weights and configuration; ``config.json`` comes last and holds the hash of the weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    state, written = {}, set()
+    for name, tensor in model.state_dict().items():
+        place = tensor.untyped_storage().data_ptr()
+        # What two names share is written under both: safetensors takes no two tensors in the same memory.
+        state[name] = tensor.clone().contiguous() if place in written else tensor.contiguous()
+        written.add(place)
     write_atomically(folder / WEIGHTS, lambda path: safetensors.torch.save_file(state, path))
     content = {"format": FORMAT, "model": type(model).__name__, "init_args": init_args}
     write_json(folder / CONFIG, {**content, "weights_sha256": file_digest(folder / WEIGHTS)})

@@ -357,9 +357,14 @@ class Recommender(torch.nn.Module, ABC):
     @classmethod
     def _saved_class(cls: type[Model], folder: Path, name: Any) -> type[Model]:
         """The class that a saved model names."""
-        classes = {sub.__name__: sub for sub in _subclasses(cls)}
-        if isinstance(name, str) and name in classes:
-            return classes[name]
+        found = [sub for sub in _subclasses(cls) if sub.__name__ == name]
+        if len(found) == 1 or cls in found:
+            return cls if cls in found else found[0]
+        if found:
+            where = ", ".join(sorted(f"{sub.__module__}.{name}" for sub in found))
+            raise ValueError(
+                f"'{folder}' holds a {name}, and there are several: call from_pretrained of one of {where}"
+            )
         known = any(name == sub.__name__ for base in Recommender.__subclasses__() for sub in _subclasses(base))
         fix = f"load it with {name}.from_pretrained" if known else "import its class first"
         raise ValueError(f"'{folder}' holds a {name}, not a {cls.__name__}: {fix}")

@@ -62,6 +62,8 @@ class Catalogue:
                 f"data['item'].image must be uint8 of shape [{self.sizes[ITEM]}, 1 or 3, height, width] "
                 f"(got {self._image.dtype}, {list(self._image.shape)})"
             )
+        texts = store.get("text")
+        self._texts: list[str] | None = texts if isinstance(texts, list) and len(texts) == self.sizes[ITEM] else None
         has_words = WORD in retriever.data.node_types and "text" in retriever.data[WORD]
         self._tokens: Tensor | None = store.get("tokens") if has_words else None
         self.picture = lru_cache(_PICTURES)(self._picture)
@@ -90,7 +92,9 @@ class Catalogue:
         return self._image is not None and (self._has_image is None or bool(self._has_image[item]))
 
     def text(self, item: int) -> str:
-        """The first words of an item's text, where the data has them."""
+        """The start of an item's text, or its first words where the data has these alone."""
+        if self._texts is not None:
+            return " ".join(self._texts[item].split()[:_WORDS])[: 8 * _WORDS]
         if self._tokens is None:
             return ""
         words = self.retriever.data[WORD].text

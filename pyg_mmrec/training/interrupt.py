@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 
 class Interrupt:
@@ -18,7 +19,7 @@ class Interrupt:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Interrupt]:
-    """Turns the first Ctrl-C into a request that the loop answers after its current step; the second acts at once.
+    """Turns the first Ctrl-C or SIGTERM into a request that the loop answers after its step; the second acts at once.
 
     Signals reach the main thread only; elsewhere nothing changes.
     """
@@ -27,12 +28,16 @@ def deferred_interrupt() -> Iterator[Interrupt]:
         yield interrupt
         return
 
+    at_once: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+
     def request(number: int, frame: FrameType | None) -> None:
         interrupt.requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for one, handler in at_once.items():
+            signal.signal(one, handler)
 
-    previous = signal.signal(signal.SIGINT, request)
+    previous = {one: signal.signal(one, request) for one in at_once}
     try:
         yield interrupt
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for one, handler in previous.items():
+            signal.signal(one, handler)

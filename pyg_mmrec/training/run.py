@@ -6,6 +6,7 @@ import copy
 import importlib.util
 import math
 import time
+import warnings
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -21,7 +22,7 @@ from pyg_mmrec.training.checkpoint import FORMAT, load_checkpoint
 from pyg_mmrec.training.interrupt import Interrupt, deferred_interrupt
 from pyg_mmrec.training.lazy_adam import LazyAdam
 from pyg_mmrec.training.run_folder import RunFolder
-from pyg_mmrec.typing import INTERACTS, Batches, Histories, Triplets
+from pyg_mmrec.typing import INTERACTS, ITEM, Batches, Histories, Triplets
 from pyg_mmrec.utils import interactions, with_operators
 from pyg_mmrec.utils.files import write_atomically
 from pyg_mmrec.utils.hashing import tensor_hash
@@ -82,6 +83,9 @@ class TrainRun:
                 trainer.evaluator.check(data)
         edges = interactions(train_data), train_data[INTERACTS].get("edge_label_index"), interactions(val_data)
         heldout = val_data[INTERACTS].get("edge_label_index")
+        for name, data in (("validation", val_data), ("test", test_data)):
+            if data is not None:
+                _warn_of_known_pairs(name, data, train_data)
         self.settings = {**trainer.settings(model), "interactions": tensor_hash(*edges, heldout)}
         self.folder = RunFolder(trainer.run_dir) if trainer.run_dir is not None else None
         if resume and self.folder is None:
@@ -95,6 +99,10 @@ class TrainRun:
         self.train_data = with_operators(on_device(train_data))
         self.val_data = with_operators(on_device(val_data))
         self.test_data = None if test_data is None else on_device(test_data)
+        if model.batches not in LOADERS:
+            raise ValueError(
+                f"{type(model).__name__}.batches must be one of {', '.join(LOADERS)} (got {model.batches!r})"
+            )
         self.loader = LOADERS[model.batches](
             self.train_data,
             trainer.batch_size,
@@ -235,6 +243,13 @@ class TrainRun:
         """One optimiser step on the sum of the terms that the model's method ``loss`` gives; returns their values."""
         with self.fabric.autocast():  # which Fabric leaves to us where it does not wrap the model
             terms = getattr(self.model, loss)(data, batch)
+        is_dict = isinstance(terms, dict) and bool(terms)
+        if not is_dict or any(not isinstance(term, Tensor) or term.dim() for term in terms.values()):
+            found = {name: _form(term) for name, term in terms.items()} if is_dict else _form(terms)
+            raise ValueError(
+                f"'{loss}' of the model must give a dictionary of at least one term, a tensor without dimensions each "
+                f"(got {found})"
+            )
         weighted = torch.stack(at_least_single(*terms.values())) * self.loader.share(self.state.step)
         values = dict(zip(terms, self._mean(weighted.detach()).tolist(), strict=True))
         for name, value in values.items():
@@ -363,3 +378,22 @@ def _described(optimizer: Any) -> str:
     inner = getattr(optimizer, "optimizer", optimizer)  # as Fabric wraps it
     settings = ", ".join(f"{key}={value}" for key, value in sorted(inner.defaults.items()))
     return f"{type(inner).__name__}({settings})"
+
+
+def _form(value: Any) -> str:
+    return f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
+
+
+def _warn_of_known_pairs(name: str, view: HeteroData, train_data: HeteroData) -> None:
+    """Warns where held-out pairs are among the interactions that the model learns from."""
+    num_items = train_data[ITEM].num_nodes
+    held_out, known = (
+        user * num_items + item for user, item in (view[INTERACTS].edge_label_index, interactions(train_data))
+    )
+    number = int(torch.isin(held_out, known.to(held_out.device)).sum())
+    if number:
+        warnings.warn(
+            f"{number} of the {held_out.numel()} held-out pairs of the {name} view are among the train view's "
+            f"interactions, which the model has seen: take all views from one split",
+            stacklevel=4,
+        )

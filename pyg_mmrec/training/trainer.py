@@ -165,7 +165,7 @@ class Trainer:
                 not set, or holds one with other settings or data, or is in use by another process.
             FloatingPointError: If a loss or a gradient is not finite; names the term, the epoch and the batch.
             OSError: If a file cannot be written, such as on a full disk; what was there before is kept.
-            KeyboardInterrupt: On Ctrl-C, after the step under way, with a checkpoint written.
+            KeyboardInterrupt: On Ctrl-C or SIGTERM, after the step under way, with a checkpoint written.
         """
         if self.fabric.device.type == "cpu":
             keep_freed_memory()

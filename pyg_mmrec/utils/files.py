@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,16 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
+        partial.touch()
+        mode = stat.S_IMODE(partial.stat().st_mode)
         write(partial)
+        os.chmod(partial, mode)  # some libraries write files that their owner alone may read
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:  # the latter is how torch reports a failed write
         partial.unlink(missing_ok=True)
-        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        reason = error.strerror if isinstance(error, OSError) else str(error).strip().splitlines()[0]
         raise OSError(
             f"cannot write '{path}' ({reason}): what was there before is kept; make room or give access and go on"
         ) from error

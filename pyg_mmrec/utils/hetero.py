@@ -118,7 +118,7 @@ def checked_edges(data: HeteroData, edge_type: EdgeType, key: str = "edge_index"
 
     Raises:
         ValueError: If they are no int64 tensor of that shape, name a node that is not there, or have a weight that is
-            not finite.
+            not finite; if ``edge_label`` says that some of ``edge_label_index`` are no edges.
     """
     if edge_type == INTERACTS:
         interactions(data)  # there have to be some
@@ -133,6 +133,13 @@ def checked_edges(data: HeteroData, edge_type: EdgeType, key: str = "edge_index"
                 f"{name} names {node_type}s outside 0..{sizes[node_type] - 1} "
                 f"(got {int(node.min())}..{int(node.max())}); correct the ids or data['{node_type}'].num_nodes"
             )
+    label = data[edge_type].get("edge_label")
+    if key == "edge_label_index" and isinstance(label, Tensor) and bool((label == 0).any()):
+        raise ValueError(
+            f"data{list(edge_type)}.edge_label says that {int((label == 0).sum())} of the pairs in 'edge_label_index' "
+            f"are no interactions: split with RandomLinkSplit(..., neg_sampling_ratio=0.0), or with a split of "
+            f"pyg_mmrec.transforms; negative items are sampled in training"
+        )
     weight = data[edge_type].get("edge_weight")
     if key == "edge_index" and weight is not None and not weight.isfinite().all():
         number = int((~weight.isfinite()).sum())

@@ -6,7 +6,7 @@ import difflib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -69,7 +69,7 @@ class Ids:
         Raises:
             ValueError: If there is no such id; names the first, and the nearest known one.
         """
-        known = self._index[node_type]
+        known = self._of(node_type)
         wanted = list(ids)
         if _are_integers(known):
             wanted = [_integer(name) for name in wanted]
@@ -92,7 +92,7 @@ class Ids:
             >>> ids.find('user', '7'), ids.find('item', 'blue'), ids.find('item', 'green')
             (0, 1, None)
         """
-        known = self._index[node_type]
+        known = self._of(node_type)
         try:
             return cast("int", known.get_loc(_integer(name) if _are_integers(known) else name))  # ids differ
         except (KeyError, OverflowError):
@@ -104,9 +104,23 @@ class Ids:
         Args:
             node_type: ``'user'`` or ``'item'``.
             nodes: ``[n]`` nodes.
+
+        Raises:
+            ValueError: If there is no such node, such as the -1 of
+                :meth:`~pyg_mmrec.models.Recommender.recommend` where a user has fewer items left.
         """
-        found: list[str | int] = self._index[node_type].take(torch.as_tensor(nodes).tolist()).tolist()
+        places, known = torch.as_tensor(nodes).tolist(), self._of(node_type)
+        for place in places:
+            if not 0 <= place < len(known):
+                hint = "; leave out the -1 of users with fewer items: row[row >= 0]" if place == -1 else ""
+                raise ValueError(f"{node_type} nodes must lie in 0..{len(known) - 1} (got {place}){hint}")
+        found: list[str | int] = known.take(places).tolist()
         return found
+
+    def _of(self, node_type: str) -> Any:
+        if node_type not in self._index:
+            raise ValueError(f"'node_type' must be one of {', '.join(self._index)} (got {node_type!r})")
+        return self._index[node_type]
 
     def save(self, folder: str | Path) -> None:
         """Writes ``ids.json`` into a folder, such as that of a saved model."""

@@ -94,6 +94,12 @@ def test_a_comparison_has_a_row_for_each_model_and_seed(tiny_split: Views) -> No
         assert SHORT["evaluator"](models[cls.__name__], held_out)["recall@5"] == row["test_recall@5"]
 
 
+def test_a_comparison_says_which_run_failed(tiny_split: Views) -> None:
+    diverging = Candidate(BPRMF, label="steep", trainer_args={"learning_rate": 1e30})
+    with pytest.raises(FloatingPointError, match=r"^steep, seed 3: loss term "):
+        compare([Candidate(Popularity), diverging], tiny_split, [3], **SHORT)
+
+
 def test_the_same_class_may_compete_under_labels(tiny_split: Views) -> None:
     candidates = [Candidate(BPRMF, {"hidden_channels": d}, label=f"d={d}") for d in (2, 4)]
     runs, models = compare(candidates, tiny_split, [0], **SHORT)

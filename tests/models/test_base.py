@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -133,6 +134,39 @@ def test_from_pretrained_without_files(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"has no model.safetensors"):
         Recommender.from_pretrained(str(tmp_path))
+
+
+class Tied(BPRMF):
+    """One table under two names."""
+
+    def __init__(self, num_users: int, num_items: int) -> None:
+        super().__init__(num_users, num_items, hidden_channels=2)
+        self.output = torch.nn.Linear(2, num_items, bias=False)
+        self.output.weight = self.item_emb.weight
+
+
+def test_tied_weights(tmp_path: Path) -> None:
+    model = Tied(3, 4)
+    model.save_pretrained(tmp_path)
+    loaded = Tied.from_pretrained(tmp_path)
+    assert loaded.output.weight is loaded.item_emb.weight
+    assert torch.equal(loaded.item_emb.weight, model.item_emb.weight)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files have other modes")
+def test_saved_files_are_as_readable_as_others(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    BPRMF(2, 3).save_pretrained(tmp_path)
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
+
+
+def test_two_classes_of_one_name(tmp_path: Path) -> None:
+    twins = [type("Twin", (BPRMF,), {"__module__": module}) for module in ("first", "second")]
+    twins[0](2, 3).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"holds a Twin, and there are several: .* of one of first.Twin, second.Twin$"):
+        Recommender.from_pretrained(tmp_path)
+    for twin in twins:
+        assert type(twin.from_pretrained(tmp_path)) is twin
 
 
 def test_from_pretrained_of_another_class(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from fastapi.testclient import TestClient
 from torch_geometric.data import HeteroData
 
-from pyg_mmrec.models import BPRMF
+from pyg_mmrec.models import BPRMF, ModelCard
 from pyg_mmrec.retrieval import Retriever
 from pyg_mmrec.serve import Catalogue, create_app
 from pyg_mmrec.serve.batching import Batcher, Overloaded, Request
@@ -266,3 +266,9 @@ def test_an_application_that_has_not_started_is_not_ready(catalogue: Catalogue) 
     client = TestClient(create_app(catalogue))
     assert client.get("/ready").status_code == 503
     assert client.get("/health").status_code == 200
+
+
+def test_texts_stand_before_words(shop: HeteroData, catalogue: Catalogue) -> None:
+    assert catalogue.text(3) == "red cup"
+    shop["item"].text = [f"Item {n}, a  cup" for n in range(30)]
+    assert Catalogue(Retriever(BPRMF.from_data(shop), shop), ModelCard()).text(3) == "Item 3, a cup"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import os
@@ -584,6 +585,48 @@ def test_an_interrupt_without_a_folder(tiny_split: Views) -> None:
     with pytest.raises(KeyboardInterrupt, match=r"^stopped in epoch 0 after batch 2$"):
         trainer().fit(model, *tiny_split)
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_a_scheduler_s_signal_is_deferred_too() -> None:
+    previous = signal.getsignal(signal.SIGTERM)
+    with deferred_interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupt.requested
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is previous
+
+
+def test_views_of_different_splits(tiny_split: Views) -> None:
+    model, (train, _, _) = build(BPRMF, tiny_split[0]), tiny_split
+    known = copy.copy(tiny_split[1])
+    known[INTERACTS].edge_label_index = train[INTERACTS].edge_index[:, :7]
+    with pytest.warns(
+        UserWarning, match=r"^7 of the 7 held-out pairs of the validation view are among the train view's"
+    ):
+        trainer(max_epochs=1).fit(model, train, known)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (torch.tensor(1.0), r"a tensor of shape \[\]"),
+        ({}, r"\{\}"),
+        ({"bpr": torch.ones(3), "l2": 0.0}, r"\{'bpr': 'a tensor of shape \[3\]', 'l2': '0.0'\}"),
+    ],
+    ids=["tensor", "nothing", "vector"],
+)
+def test_a_loss_of_another_form(tiny_split: Views, given: Any, found: str) -> None:
+    model = build(BPRMF, tiny_split[0])
+    model.loss = MethodType(lambda self, data, batch: given, model)  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match=rf"^'loss' of the model must give a dictionary .* \(got {found}\)$"):
+        trainer().fit(model, *tiny_split)
+
+
+def test_batches_of_another_kind(tiny_split: Views) -> None:
+    model = build(BPRMF, tiny_split[0])
+    model.batches = "pairs"  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=r"^BPRMF.batches must be one of triplets, histories \(got 'pairs'\)$"):
+        trainer().fit(model, *tiny_split)
 
 
 def test_the_second_interrupt_acts_at_once() -> None:

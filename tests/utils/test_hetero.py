@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch_geometric.data import HeteroData
+from torch_geometric.transforms import RandomLinkSplit
 
 from pyg_mmrec.typing import INTERACTS, similar
 from pyg_mmrec.utils import (
@@ -13,7 +14,7 @@ from pyg_mmrec.utils import (
     num_users_items,
     similar_modalities,
 )
-from pyg_mmrec.utils.hetero import count_categories, item_categories
+from pyg_mmrec.utils.hetero import checked_edges, count_categories, item_categories
 
 
 def test_names_are_read_from_the_keys() -> None:
@@ -37,6 +38,18 @@ def test_sizes_must_be_explicit() -> None:
         num_users_items(data)
     data["item"].num_nodes = 3
     assert num_users_items(data) == (2, 3)
+
+
+def test_pairs_that_are_no_interactions() -> None:
+    """As RandomLinkSplit adds them unless it is told otherwise."""
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = 20, 30
+    data[INTERACTS].edge_index = torch.stack([torch.arange(20).repeat_interleave(10), torch.arange(200) % 30])
+    views = RandomLinkSplit(0.1, 0.1, edge_types=INTERACTS)(data)
+    with pytest.raises(ValueError, match=r"edge_label says that 20 of the pairs .* split with RandomLinkSplit\("):
+        checked_edges(views[2], INTERACTS, "edge_label_index")
+    views = RandomLinkSplit(0.1, 0.1, edge_types=INTERACTS, neg_sampling_ratio=0.0)(data)
+    assert checked_edges(views[2], INTERACTS, "edge_label_index").size(1) == 20
 
 
 def test_missing_interactions_are_named() -> None:

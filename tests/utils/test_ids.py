@@ -19,6 +19,18 @@ def test_nodes_and_ids_are_inverse(ids):
     assert ids.of("item", [0]) == [501]
 
 
+def test_nodes_that_are_not_there(ids):
+    with pytest.raises(
+        ValueError, match=r"^item nodes must lie in 0..2 \(got -1\); leave out the -1 .*: row\[row >= 0\]$"
+    ):
+        ids.of("item", torch.tensor([1, -1]))
+    with pytest.raises(ValueError, match=r"^user nodes must lie in 0..2 \(got 3\)$"):
+        ids.of("user", [3])
+    for call in (lambda: ids.of("users", [0]), lambda: ids.nodes("users", []), lambda: ids.find("users", "ann")):
+        with pytest.raises(ValueError, match=r"^'node_type' must be one of user, item \(got 'users'\)$"):
+            call()
+
+
 def test_digits_are_integers_where_ids_are(ids):
     assert ids.nodes("item", ["88", "-13"]).tolist() == [1, 2]
     assert ids.nodes("user", ["7"]).tolist() == [2]
